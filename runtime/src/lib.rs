@@ -1,0 +1,10 @@
+//! The training runtime that `kurc` packs into every executable. It knows nothing of the compiler.
+
+pub mod abi;
+pub mod cpu;
+pub mod data;
+pub mod dim;
+pub mod exec;
+pub mod payload;
+pub mod plan;
+pub mod spec;

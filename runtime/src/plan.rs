@@ -1,0 +1,339 @@
+//! The plan: what a compiled program does, as plain data.
+//!
+//! `kurc` writes it, the executable carries it, [`crate::exec`] runs it. A step is a flat list of [`Launch`]es over
+//! planned memory; nothing in it is interpreted by name. Byte offsets inside the arena depend on symbolic sizes only
+//! through [`ArenaClass`]es, so one plan serves every batch size.
+
+use serde::{Deserialize, Serialize};
+
+use crate::dim::{Dim, SymbolTable};
+use crate::spec::RunSpec;
+
+/// Bumped whenever the meaning or encoding of anything in this file or in `spec.rs` changes.
+pub const FORMAT_VERSION: u32 = 1;
+
+/// Alignment in bytes of every planned buffer.
+pub const ALIGN: u64 = 64;
+
+/// A whole compiled program.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Version of kurc that wrote it.
+    pub compiler: String,
+    /// Symbols of all sizes below.
+    pub symbols: SymbolTable,
+    /// Everything that lives from step to step.
+    pub state: Vec<StateSpec>,
+    /// Bytes of the state block.
+    pub state_bytes: u64,
+    /// The train step; absent when the Kurfile has no loss.
+    pub train: Option<Plan>,
+    /// The test step (forward, loss, metrics); absent when the Kurfile has no loss.
+    pub test: Option<Plan>,
+    /// The infer step.
+    pub infer: Plan,
+    /// Names of the generated kernels, in the order of [`Launch::Kernel::kernel`].
+    pub kernels: Vec<KernelInfo>,
+    /// Model layers for summaries, in graph order.
+    pub layers: Vec<LayerInfo>,
+    /// How data, training and files are to be handled.
+    pub run: RunSpec,
+}
+
+/// One generated kernel.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct KernelInfo {
+    /// Name in IR text.
+    pub name: String,
+    /// Floating point operations per call as a size expression, for reports.
+    pub flops: Dim,
+    /// Bytes read and written per call, for reports.
+    pub bytes: Dim,
+}
+
+/// A row of the summary table.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LayerInfo {
+    /// Container name.
+    pub name: String,
+    /// Kurfile layer type.
+    pub kind: String,
+    /// Output shape as text, batch excluded: `28x28x64`.
+    pub shape: String,
+    /// Number of parameters.
+    pub params: u64,
+    /// 1-based line in the Kurfile.
+    pub line: u32,
+}
+
+/// A tensor that lives from step to step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct StateSpec {
+    /// `LAYER/TENSOR`, or `PARAM:adam.m` for optimizer state.
+    pub name: String,
+    /// Constant shape, row-major.
+    pub shape: Vec<u64>,
+    /// What it is for.
+    pub role: StateRole,
+    /// How it starts.
+    pub init: Init,
+    /// Byte offset in the state block.
+    pub offset: u64,
+}
+
+impl StateSpec {
+    /// Number of elements.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        self.shape.iter().product()
+    }
+
+    /// Whether it has no elements.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+/// What a state tensor is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum StateRole {
+    /// A trained weight: saved in weight files.
+    Param,
+    /// Saved in weight files, changed by the train step without a gradient (batch-norm statistics).
+    Running,
+    /// Optimizer state: saved beside the weights.
+    Optimizer,
+}
+
+/// Initial values. Random ones draw from the counter-based generator keyed by the seed and the state's index.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Init {
+    /// Every element the same.
+    Constant(f32),
+    /// Uniform in ±limit.
+    Uniform {
+        /// The limit.
+        limit: f32,
+    },
+    /// Glorot uniform: ±√(6 / (fan_in + fan_out)).
+    GlorotUniform {
+        /// Inputs of one unit.
+        fan_in: u64,
+        /// Outputs one input feeds.
+        fan_out: u64,
+    },
+    /// Orthogonal rows/columns of a 2-D shape (first axis × product of the rest), by QR of a normal matrix.
+    Orthogonal,
+}
+
+/// One step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// Per-batch tensors the runtime fills, in the order of [`Place::Input`].
+    pub inputs: Vec<InputSlot>,
+    /// What a step leaves behind.
+    pub results: Vec<ResultSlot>,
+    /// Memory classes of the arena, laid out one after the other.
+    pub arena: Vec<ArenaClass>,
+    /// The launches, in order.
+    pub launches: Vec<Launch>,
+}
+
+/// A tensor that the data pipeline provides for each batch: f32, row-major, batch first.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputSlot {
+    /// Name of the model input or of the loss target.
+    pub name: String,
+    /// Whether it is a model input or a loss target.
+    pub role: InputRole,
+    /// Shape without the batch.
+    pub shape: Vec<Dim>,
+}
+
+/// Why a step reads an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum InputRole {
+    /// Fed to the model.
+    Data,
+    /// Compared with an output by a loss.
+    Target,
+    /// A `[2]` buffer of u32 that the executor fills itself: seed, and number of updates done so far.
+    Control,
+}
+
+/// A value that a step leaves in the arena.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ResultSlot {
+    /// Output name, or metric name (`loss`, `accuracy`, `loss:TARGET`).
+    pub name: String,
+    /// What kind of result.
+    pub role: ResultRole,
+    /// Where it lies.
+    pub place: Place,
+    /// Full shape, the batch included; a metric has an empty one.
+    pub shape: Vec<Dim>,
+}
+
+/// Kind of a step result.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ResultRole {
+    /// A model output.
+    Output,
+    /// A scalar, the mean over the batch.
+    Metric,
+}
+
+/// A region of the arena whose buffers all scale with the same monomial. It takes `unit_bytes · class` bytes, rounded
+/// up to [`ALIGN`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ArenaClass {
+    /// Monomial with coefficient 1.
+    pub class: Dim,
+    /// Bytes per unit of the class; a multiple of [`ALIGN`].
+    pub unit_bytes: u64,
+}
+
+/// Where a buffer lies.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Place {
+    /// In the arena: start of the class region plus `unit_offset · class` bytes. `unit_offset` is a multiple of [`ALIGN`].
+    Arena {
+        /// Index into [`Plan::arena`].
+        class: u32,
+        /// Byte offset per unit of the class.
+        unit_offset: u64,
+    },
+    /// In the state block, at this byte offset.
+    State {
+        /// Byte offset.
+        offset: u64,
+    },
+    /// A per-batch input.
+    Input {
+        /// Index into [`Plan::inputs`].
+        index: u32,
+    },
+}
+
+/// One entry of a step.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Launch {
+    /// What runs.
+    pub call: Call,
+    /// Buffers in the order that the call documents.
+    pub bufs: Vec<Place>,
+    /// Index into [`Program::layers`] of the layer it came from, for profiles and NaN reports.
+    pub layer: Option<u32>,
+}
+
+/// What a launch runs.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Call {
+    /// A generated kernel: called as [`crate::abi::KernelFn`] over `lo..hi` sub-ranges of `0..extent`.
+    Kernel {
+        /// Index into [`Program::kernels`].
+        kernel: u32,
+        /// Iterations of the outermost, parallel loop.
+        extent: Dim,
+        /// Sub-ranges start at multiples of this, so that vector bodies stay aligned and results do not depend on threads.
+        grain: u64,
+        /// Rough work of one iteration, in elementwise operations: decides whether threads pay.
+        cost: Dim,
+    },
+    /// A kernel of the runtime's library.
+    Lib(LibCall),
+}
+
+/// Library kernels (all f32, row-major, channels last). Buffers are listed in order; the output is the last one.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum LibCall {
+    /// `c[b,m,n] = op(a[b,m,k]) · op(b[b,k,n])`; buffers a, b, c. With `ta`, a is stored `[k,m]`; with `tb`, b is `[n,k]`.
+    MatMul {
+        /// Leading batch count shared by a, b and c (1 for a plain product).
+        batch: Dim,
+        /// Rows of c.
+        m: Dim,
+        /// Columns of c.
+        n: Dim,
+        /// Inner size.
+        k: Dim,
+        /// a is transposed.
+        ta: bool,
+        /// b is transposed.
+        tb: bool,
+    },
+    /// Cross-correlation; buffers x `[n,spatial…,cin]`, w `[k…,cin,cout]`, y `[n,out…,cout]`.
+    ConvForward(ConvGeometry),
+    /// Gradient to the input; buffers gy, w, gx.
+    ConvGradInput(ConvGeometry),
+    /// Gradient to the kernel; buffers x, gy, gw. The sum over the batch uses a fixed tree.
+    ConvGradWeight(ConvGeometry),
+    /// Max pooling; buffers x, y. Padding cells never win.
+    MaxPool(PoolGeometry),
+    /// Its gradient; buffers x, y, gy, gx. The first maximum in row-major window order takes the gradient.
+    MaxPoolGrad(PoolGeometry),
+    /// Average over the real cells of a window (padding is not counted); buffers x, y.
+    AvgPool(PoolGeometry),
+    /// Its gradient; buffers gy, gx.
+    AvgPoolGrad(PoolGeometry),
+    /// Row softmax, or log-softmax; buffers x, y `[rows, cols]`.
+    Softmax {
+        /// Number of rows.
+        rows: Dim,
+        /// Length of a row.
+        cols: Dim,
+        /// Whether to give the logarithm.
+        log: bool,
+    },
+    /// Index of the first maximum of each row, as f32; buffers x `[rows, cols]`, y `[rows]`.
+    ArgMax {
+        /// Number of rows.
+        rows: Dim,
+        /// Length of a row.
+        cols: Dim,
+    },
+}
+
+/// Geometry of a convolution. One- and three-dimensional ones use the same struct with the unused axes of size 1
+/// (axes are depth, height, width; a 1-D convolution uses the last).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct ConvGeometry {
+    /// Samples.
+    pub batch: Dim,
+    /// Input size per axis.
+    pub input: [Dim; 3],
+    /// Output size per axis.
+    pub output: [Dim; 3],
+    /// Kernel size per axis.
+    pub kernel: [u32; 3],
+    /// Stride per axis.
+    pub stride: [u32; 3],
+    /// Zeros before the first cell per axis (those after follow from the output size).
+    pub pad: [u32; 3],
+    /// Dilation per axis.
+    pub dilation: [u32; 3],
+    /// Input channels.
+    pub cin: u64,
+    /// Output channels.
+    pub cout: u64,
+}
+
+/// Geometry of a pooling, as [`ConvGeometry`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PoolGeometry {
+    /// Samples.
+    pub batch: Dim,
+    /// Input size per axis.
+    pub input: [Dim; 3],
+    /// Output size per axis.
+    pub output: [Dim; 3],
+    /// Window per axis.
+    pub window: [u32; 3],
+    /// Stride per axis.
+    pub stride: [u32; 3],
+    /// Cells before the first one per axis.
+    pub pad: [u32; 3],
+    /// Channels.
+    pub channels: u64,
+}

@@ -1,0 +1,185 @@
+//! The resolved Kurfile as far as the running program needs it: data, providers, weights, epochs. Plain data; paths
+//! are as written (relative ones are relative to the working directory of the process, kur-reference 6.1).
+
+use serde::{Deserialize, Serialize};
+
+/// Everything about a run that is not tensor arithmetic.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct RunSpec {
+    /// Stem of the Kurfile's name.
+    pub name: String,
+    /// `settings.seed`, or 0.
+    pub seed: u64,
+    /// Model inputs in model order.
+    pub inputs: Vec<InputSpec>,
+    /// Model outputs in model order.
+    pub outputs: Vec<OutputSpec>,
+    /// The `train` section.
+    pub train: Option<SectionSpec>,
+    /// The `validate` section.
+    pub validate: Option<SectionSpec>,
+    /// The `test` section.
+    pub test: Option<SectionSpec>,
+    /// The `evaluate` section.
+    pub evaluate: Option<SectionSpec>,
+    /// Epochs to train, from `epochs` or `stop_when.epochs`; `None` trains until interrupted.
+    pub epochs: Option<u64>,
+    /// `train.weights`.
+    pub train_weights: TrainWeights,
+    /// `validate.weights`: best by validation loss.
+    pub validate_best: Option<String>,
+    /// `test.weights`.
+    pub test_weights: Option<String>,
+    /// `evaluate.weights`.
+    pub evaluate_weights: Option<String>,
+    /// `evaluate.destination`.
+    pub destination: Option<String>,
+}
+
+/// A model input.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct InputSpec {
+    /// Name in the model.
+    pub name: String,
+    /// Shape without the batch.
+    pub shape: Vec<u64>,
+}
+
+/// A model output.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct OutputSpec {
+    /// Primary name.
+    pub name: String,
+    /// Every other name of the same value.
+    pub aliases: Vec<String>,
+    /// Shape without the batch.
+    pub shape: Vec<u64>,
+    /// Whether the output is a softmax over its last axis, so that its targets are classes.
+    pub softmax: bool,
+    /// Losses that train it, by Kur name.
+    pub loss: Option<String>,
+}
+
+/// Data and provider of one section.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct SectionSpec {
+    /// Suppliers, in order. Empty: data must come from the command line.
+    pub data: Vec<SupplierSpec>,
+    /// How batches are made.
+    pub provider: ProviderSpec,
+}
+
+/// Where data comes from.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum SupplierSpec {
+    /// A CSV file.
+    Csv(CsvSpec),
+    /// The two IDX files of MNIST.
+    Mnist {
+        /// Path of the images file, plain or gzip.
+        images: FileSpec,
+        /// Path of the labels file, plain or gzip.
+        labels: FileSpec,
+    },
+}
+
+/// A local file, optionally with its checksum.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FileSpec {
+    /// The path; `~` and `$VAR` are expanded when it is opened.
+    pub path: String,
+    /// SHA-256 in hex, compared without regard to case.
+    pub checksum: Option<String>,
+}
+
+/// A CSV file and how its columns become tensors (design: "CSV and shapes").
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct CsvSpec {
+    /// The file.
+    pub file: FileSpec,
+    /// Field separator; `None` sniffs it among `, ; TAB |`.
+    pub delimiter: Option<u8>,
+    /// Quote character; `None` is `"`.
+    pub quote: Option<u8>,
+    /// Whether the first row names the columns (`column_0…` otherwise).
+    pub header: bool,
+    /// Named groups; empty applies the default rule.
+    pub columns: Vec<ColumnGroup>,
+    /// `normalize` of the supplier itself: applies to the default input group.
+    pub normalize: Normalize,
+    /// `missing` of the supplier itself.
+    pub missing: Missing,
+}
+
+/// One named tensor made of columns.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ColumnGroup {
+    /// Name of the model input or output.
+    pub name: String,
+    /// Header names and globs, in order.
+    pub from: Vec<String>,
+    /// Scaling learned on training data.
+    pub normalize: Normalize,
+    /// What to do with empty cells.
+    pub missing: Missing,
+    /// Force (`Some(true)`) or forbid (`Some(false)`) one-hot encoding; `None` decides by type and loss.
+    pub one_hot: Option<bool>,
+}
+
+/// Scaling of numeric columns, learned on training data.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Normalize {
+    /// As they are.
+    #[default]
+    None,
+    /// Subtract the mean, divide by the standard deviation (a constant column is only centred).
+    Standard,
+    /// Map the range to [0, 1].
+    MinMax,
+}
+
+/// What an empty cell means.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub enum Missing {
+    /// An error with row and column.
+    #[default]
+    Error,
+    /// The column's training mean.
+    Mean,
+    /// Zero.
+    Zero,
+    /// The row is left out.
+    Drop,
+}
+
+/// The `provider` of a section (kur-reference 6.6).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct ProviderSpec {
+    /// Samples per batch.
+    pub batch_size: u64,
+    /// Stop an epoch after so many batches.
+    pub num_batches: Option<u64>,
+    /// Shuffle at the start of each epoch.
+    pub randomize: bool,
+    /// Drop a short last batch.
+    pub force_batch_size: bool,
+}
+
+impl Default for ProviderSpec {
+    fn default() -> Self {
+        ProviderSpec { batch_size: 32, num_batches: None, randomize: true, force_batch_size: false }
+    }
+}
+
+/// `train.weights` (kur-reference 7.1).
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TrainWeights {
+    /// Loaded before training when it exists.
+    pub initial: Option<String>,
+    /// Missing initial weights are an error.
+    pub must_exist: bool,
+    /// Saved when the training loss is the lowest so far.
+    pub best: Option<String>,
+    /// Saved when training ends for whatever reason.
+    pub last: Option<String>,
+}

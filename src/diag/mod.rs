@@ -1,0 +1,185 @@
+//! Diagnostics: the one type in which every stage tells the user what is wrong, where, and what to write instead.
+//!
+//! Stages push into a [`Sink`] and go on, so that one bad layer does not hide the next; a stage that cannot give a
+//! result returns [`Reported`]. Rendering is in `render`. Depends on nothing else in the crate.
+
+mod render;
+mod source;
+
+pub use render::{Format, render};
+pub use source::{FileId, SourceMap};
+
+use std::fmt;
+
+/// A byte range in a file of the [`SourceMap`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Span {
+    /// The file.
+    pub file: FileId,
+    /// First byte.
+    pub start: u32,
+    /// One past the last byte.
+    pub end: u32,
+}
+
+impl Span {
+    /// A span from byte offsets.
+    #[must_use]
+    pub fn new(file: FileId, start: usize, end: usize) -> Span {
+        let clamp = |x: usize| u32::try_from(x).unwrap_or(u32::MAX);
+        Span { file, start: clamp(start), end: clamp(end) }
+    }
+}
+
+/// How bad it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Severity {
+    /// Compilation cannot succeed.
+    Error,
+    /// Legal, but probably not what was meant.
+    Warning,
+}
+
+impl fmt::Display for Severity {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Severity::Error => "error",
+            Severity::Warning => "warning",
+        })
+    }
+}
+
+/// One finding.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Diagnostic {
+    /// Stable kebab-case name, e.g. `shape-mismatch`.
+    pub id: &'static str,
+    /// Error or warning.
+    pub severity: Severity,
+    /// One phrase that makes sense alone: lower-case start, no full stop.
+    pub message: String,
+    /// The place, with a label (may be empty).
+    pub primary: Option<(Span, String)>,
+    /// Other places that explain it.
+    pub secondary: Vec<(Span, String)>,
+    /// Facts.
+    pub notes: Vec<String>,
+    /// What to do.
+    pub helps: Vec<String>,
+}
+
+impl Diagnostic {
+    /// An error.
+    #[must_use]
+    pub fn error(id: &'static str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Severity::Error, id, message)
+    }
+
+    /// A warning.
+    #[must_use]
+    pub fn warning(id: &'static str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic::new(Severity::Warning, id, message)
+    }
+
+    fn new(severity: Severity, id: &'static str, message: impl Into<String>) -> Diagnostic {
+        Diagnostic {
+            id,
+            severity,
+            message: message.into(),
+            primary: None,
+            secondary: Vec::new(),
+            notes: Vec::new(),
+            helps: Vec::new(),
+        }
+    }
+
+    /// Sets the place.
+    #[must_use]
+    pub fn at(mut self, span: Span, label: impl Into<String>) -> Diagnostic {
+        self.primary = Some((span, label.into()));
+        self
+    }
+
+    /// Adds a second place.
+    #[must_use]
+    pub fn also(mut self, span: Span, label: impl Into<String>) -> Diagnostic {
+        self.secondary.push((span, label.into()));
+        self
+    }
+
+    /// Adds a fact.
+    #[must_use]
+    pub fn note(mut self, text: impl Into<String>) -> Diagnostic {
+        self.notes.push(text.into());
+        self
+    }
+
+    /// Adds advice.
+    #[must_use]
+    pub fn help(mut self, text: impl Into<String>) -> Diagnostic {
+        self.helps.push(text.into());
+        self
+    }
+}
+
+/// Proof that at least one error was pushed into a [`Sink`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reported(());
+
+/// Collects findings of all stages.
+#[derive(Debug, Default)]
+pub struct Sink {
+    found: Vec<Diagnostic>,
+}
+
+impl Sink {
+    /// Adds a finding.
+    pub fn push(&mut self, d: Diagnostic) {
+        if !self.found.contains(&d) {
+            self.found.push(d);
+        }
+    }
+
+    /// Adds an error and returns the proof of it.
+    pub fn fail(&mut self, d: Diagnostic) -> Reported {
+        debug_assert_eq!(d.severity, Severity::Error);
+        self.push(d);
+        Reported(())
+    }
+
+    /// Whether an error was pushed.
+    #[must_use]
+    pub fn has_errors(&self) -> bool {
+        self.found.iter().any(|d| d.severity == Severity::Error)
+    }
+
+    /// `Err` when an error was pushed.
+    ///
+    /// # Errors
+    /// [`Reported`] when there are errors.
+    pub fn check(&self) -> Result<(), Reported> {
+        if self.has_errors() { Err(Reported(())) } else { Ok(()) }
+    }
+
+    /// All findings in source order (those without a place first).
+    #[must_use]
+    pub fn sorted(&self) -> Vec<Diagnostic> {
+        let mut v = self.found.clone();
+        v.sort_by_key(|d| d.primary.as_ref().map(|(s, _)| *s));
+        v
+    }
+}
+
+/// The closest of `known` to `word`, for "did you mean"; `None` when nothing is close.
+#[must_use]
+pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+    let limit = (word.chars().count() / 3).max(1);
+    let mut best: Option<(usize, &str)> = None;
+    for k in known {
+        let d = strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase());
+        if d <= limit && best.is_none_or(|(b, _)| d < b) {
+            best = Some((d, k));
+        }
+    }
+    best.map(|(_, k)| k)
+}

@@ -1,0 +1,3 @@
+//! The two intermediate representations: graph and kernel.
+
+pub mod kernel;

@@ -1,0 +1,5 @@
+//! kurc: an ahead-of-time compiler for Kurfiles.
+
+pub mod diag;
+pub mod ir;
+pub mod model;

@@ -1,0 +1,3 @@
+//! From evaluated values to the typed Kurfile.
+
+pub mod types;
