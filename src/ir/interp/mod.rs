@@ -1,0 +1,6 @@
+//! Interpreters: slow, obvious, in f64. They are the judges of compiled code.
+
+mod conv;
+mod graph;
+
+pub use graph::{Inputs, Outcome, run, scalar_op};
