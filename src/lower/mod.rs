@@ -2,5 +2,9 @@
 
 pub mod model;
 
+pub mod memory;
+pub mod schedule;
+
 mod layers;
+mod loops;
 mod losses;

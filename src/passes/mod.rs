@@ -6,6 +6,7 @@ mod autodiff;
 mod canonicalize;
 mod cse;
 mod dce;
+pub mod fuse;
 mod optimizer;
 pub mod pipeline;
 
