@@ -3,5 +3,6 @@
 pub mod diag;
 pub mod ir;
 pub mod model;
+pub mod link;
 pub mod lower;
 pub mod passes;
