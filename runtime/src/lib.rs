@@ -7,4 +7,5 @@ pub mod dim;
 pub mod exec;
 pub mod payload;
 pub mod plan;
+pub mod pool;
 pub mod spec;
