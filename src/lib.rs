@@ -1,6 +1,7 @@
 //! kurc: an ahead-of-time compiler for Kurfiles.
 
 pub mod diag;
+pub mod frontend;
 pub mod ir;
 pub mod model;
 pub mod link;
