@@ -279,4 +279,3 @@ pub fn data_sections(k: &Kurfile) -> Vec<(&'static str, &SectionSpec)> {
     }
     v
 }
-
