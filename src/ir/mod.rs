@@ -8,3 +8,4 @@ pub mod op;
 pub mod text;
 pub mod types;
 pub mod verify;
+pub mod verify_kernel;

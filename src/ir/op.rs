@@ -207,32 +207,6 @@ pub const TABLE: &[OpInfo] = &[
     row!("from_u32", ["a"], Loop, Ulp(1), "a counter as a float"),
 ];
 
-/// All scalar operations, in table order.
-pub const SCALAR_OPS: &[(ScalarOp, &str)] = &[
-    (ScalarOp::Add, "add"),
-    (ScalarOp::Sub, "sub"),
-    (ScalarOp::Mul, "mul"),
-    (ScalarOp::Div, "div"),
-    (ScalarOp::Max, "max"),
-    (ScalarOp::Min, "min"),
-    (ScalarOp::Pow, "pow"),
-    (ScalarOp::Lt, "lt"),
-    (ScalarOp::Le, "le"),
-    (ScalarOp::Eq, "eq"),
-    (ScalarOp::Select, "select"),
-    (ScalarOp::Neg, "neg"),
-    (ScalarOp::Abs, "abs"),
-    (ScalarOp::Sign, "sign"),
-    (ScalarOp::Sqrt, "sqrt"),
-    (ScalarOp::Exp, "exp"),
-    (ScalarOp::Log, "log"),
-    (ScalarOp::Log1p, "log1p"),
-    (ScalarOp::Expm1, "expm1"),
-    (ScalarOp::Tanh, "tanh"),
-    (ScalarOp::Sigmoid, "sigmoid"),
-    (ScalarOp::FromU32, "from_u32"),
-];
-
 impl Op {
     /// Name in IR text.
     #[must_use]
@@ -243,7 +217,7 @@ impl Op {
             Op::Control(_) => "control",
             Op::Const(_) => "const",
             Op::Size(_) => "size",
-            Op::Map(s) => SCALAR_OPS.iter().find(|(o, _)| o == s).map_or("?", |(_, n)| n),
+            Op::Map(s) => s.name(),
             Op::Broadcast => "broadcast",
             Op::Random { .. } => "random",
             Op::Reduce { op: ReduceOp::Add, .. } => "reduce_add",
@@ -296,10 +270,9 @@ mod tests {
 
     #[test]
     fn every_scalar_op_has_a_row_of_its_arity() {
-        for (op, name) in SCALAR_OPS {
-            let info = Op::Map(*op).info();
-            assert_eq!(info.name, *name);
-            assert_eq!(info.operands.len(), op.arity(), "{name}");
+        for op in ScalarOp::all() {
+            let info = Op::Map(op).info();
+            assert_eq!(info.operands.len(), op.arity(), "{}", info.name);
         }
     }
 

@@ -4,7 +4,7 @@
 
 use super::{PassCx, PassError};
 use crate::ir::graph::{Graph, Node, NodeId};
-use crate::ir::interp::scalar_op;
+use crate::ir::interp::kernel::apply;
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::Op;
 use crate::ir::types::{Type, broadcast};
@@ -128,7 +128,7 @@ fn map_rules(g: &mut Graph, op: ScalarOp, node: &Node) -> Option<NodeId> {
     let consts: Vec<Option<f64>> = node.args.iter().map(|a| constant(g, *a)).collect();
     if node.ty.rank() == 0 && op != ScalarOp::FromU32 {
         if let Some(values) = consts.iter().copied().collect::<Option<Vec<f64>>>() {
-            return Some(push(g, Op::Const(scalar_op(op, &values)), Vec::new(), node));
+            return Some(push(g, Op::Const(apply(op, &values)), Vec::new(), node));
         }
     }
     let same = |g: &Graph, i: usize| (g.ty(node.args[i]) == &node.ty).then(|| node.args[i]);

@@ -10,6 +10,7 @@ use super::super::graph::{Graph, NodeId, Role};
 use super::super::kernel::{ReduceOp, ScalarOp};
 use super::super::op::{Control, Op};
 use super::conv;
+use super::kernel::apply;
 
 /// What a run reads.
 #[derive(Clone, Debug, Default)]
@@ -161,9 +162,9 @@ fn map(op: ScalarOp, args: &[&ArrayD<f64>], shape: &[usize]) -> Result<ArrayD<f6
     let args = args.iter().map(|a| broadcast(a, shape)).collect::<Result<Vec<_>, _>>()?;
     let mut out = args[0].clone();
     match args.as_slice() {
-        [_] => out.mapv_inplace(|x| scalar_op(op, &[x])),
-        [_, b] => out.zip_mut_with(b, |x, y| *x = scalar_op(op, &[*x, *y])),
-        [_, b, c] => ndarray::Zip::from(&mut out).and(b).and(c).for_each(|x, y, z| *x = scalar_op(op, &[*x, *y, *z])),
+        [_] => out.mapv_inplace(|x| apply(op, &[x])),
+        [_, b] => out.zip_mut_with(b, |x, y| *x = apply(op, &[*x, *y])),
+        [_, b, c] => ndarray::Zip::from(&mut out).and(b).and(c).for_each(|x, y, z| *x = apply(op, &[*x, *y, *z])),
         _ => return Err("no scalar operation has so many operands".to_owned()),
     }
     Ok(out)
@@ -172,41 +173,6 @@ fn map(op: ScalarOp, args: &[&ArrayD<f64>], shape: &[usize]) -> Result<ArrayD<f6
 /// The maximum that keeps NaN.
 fn nan_max(a: f64, b: f64) -> f64 {
     if a.is_nan() || b.is_nan() { f64::NAN } else { a.max(b) }
-}
-
-/// A scalar operation in f64, as documented at [`ScalarOp`].
-#[must_use]
-pub fn scalar_op(op: ScalarOp, a: &[f64]) -> f64 {
-    let truth = |b: bool| f64::from(u8::from(b));
-    match op {
-        ScalarOp::Add => a[0] + a[1],
-        ScalarOp::Sub => a[0] - a[1],
-        ScalarOp::Mul => a[0] * a[1],
-        ScalarOp::Div => a[0] / a[1],
-        ScalarOp::Max => nan_max(a[0], a[1]),
-        ScalarOp::Min => -nan_max(-a[0], -a[1]),
-        ScalarOp::Pow => a[0].powf(a[1]),
-        ScalarOp::Lt => truth(a[0] < a[1]),
-        ScalarOp::Le => truth(a[0] <= a[1]),
-        #[expect(clippy::float_cmp, reason = "equality is the operation")]
-        ScalarOp::Eq => truth(a[0] == a[1]),
-        ScalarOp::Select => {
-            if a[0] == 0.0 { a[2] } else { a[1] }
-        }
-        ScalarOp::Neg => -a[0],
-        ScalarOp::Abs => a[0].abs(),
-        ScalarOp::Sign => {
-            if a[0] == 0.0 || a[0].is_nan() { a[0] } else { a[0].signum() }
-        }
-        ScalarOp::Sqrt => a[0].sqrt(),
-        ScalarOp::Exp => a[0].exp(),
-        ScalarOp::Log => a[0].ln(),
-        ScalarOp::Log1p => a[0].ln_1p(),
-        ScalarOp::Expm1 => a[0].exp_m1(),
-        ScalarOp::Tanh => a[0].tanh(),
-        ScalarOp::Sigmoid => 1.0 / (1.0 + (-a[0]).exp()),
-        ScalarOp::FromU32 => a[0],
-    }
 }
 
 fn matmul(a: &ArrayD<f64>, b: &ArrayD<f64>, ta: bool, tb: bool, shape: &[usize]) -> Result<ArrayD<f64>, String> {

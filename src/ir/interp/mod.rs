@@ -2,5 +2,6 @@
 
 mod conv;
 mod graph;
+pub mod kernel;
 
-pub use graph::{Inputs, Outcome, run, scalar_op};
+pub use graph::{Inputs, Outcome, run};

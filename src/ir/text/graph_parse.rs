@@ -8,8 +8,8 @@ use pest::iterators::Pair;
 
 use super::super::graph::{Graph, GraphResult, Layer, LayerRef, Node, NodeId, Role, State};
 use super::super::infer::infer;
-use super::super::kernel::ReduceOp;
-use super::super::op::{Control, ConvAttrs, Op, PoolAttrs, SCALAR_OPS};
+use super::super::kernel::{ReduceOp, ScalarOp};
+use super::super::op::{Control, ConvAttrs, Op, PoolAttrs};
 use super::super::types::{DType, Type};
 use super::{TextError, unquote};
 
@@ -417,8 +417,8 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
         "softmax" => Op::Softmax { log: false },
         "log_softmax" => Op::Softmax { log: true },
         "argmax" => Op::ArgMax,
-        _ => match SCALAR_OPS.iter().find(|(_, n)| *n == word) {
-            Some((s, _)) => Op::Map(*s),
+        _ => match ScalarOp::from_name(word) {
+            Some(s) => Op::Map(s),
             None => return Err(format!("unknown operation `{word}`")),
         },
     })

@@ -1,5 +1,7 @@
 //! Text forms of the two IRs: printers, pest parsers. Printing what was parsed gives the same bytes.
 
+pub mod kernel_parse;
+pub mod kernel_print;
 mod graph_parse;
 mod graph_print;
 
