@@ -3,7 +3,7 @@
 pub mod diag;
 pub mod frontend;
 pub mod ir;
-pub mod model;
 pub mod link;
 pub mod lower;
+pub mod model;
 pub mod passes;

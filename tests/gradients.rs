@@ -1,6 +1,9 @@
 //! Gradient checks: every differentiable operation against central differences in f64, along a random direction, with
 //! random shapes. A gradient that is zero everywhere fails, so a rule cannot pass by doing nothing.
 
+use kur_runtime::abi::rng;
+use kur_runtime::dim::{BATCH, Dim};
+use kur_runtime::plan::{Init, InputRole, StateRole};
 use kurc::ir::graph::{Builder, Graph, GraphResult, Node, NodeId, Role, State};
 use kurc::ir::interp::{Inputs, run};
 use kurc::ir::kernel::{ReduceOp, ScalarOp};
@@ -8,9 +11,6 @@ use kurc::ir::op::{ConvAttrs, Op, PoolAttrs};
 use kurc::ir::text::{parse_graph, print_graph};
 use kurc::ir::types::Type;
 use kurc::passes::{PassCx, find, run_pass};
-use kur_runtime::abi::rng;
-use kur_runtime::dim::{BATCH, Dim};
-use kur_runtime::plan::{Init, InputRole, StateRole};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
@@ -97,8 +97,7 @@ impl Case {
             updates: 5,
         };
         let outcome = run(&self.graph, &inputs(self.params.clone())).map_err(TestCaseError::fail)?;
-        let direction: Vec<ArrayD<f64>> =
-            self.params.iter().map(|p| self.draws.tensor(p.shape(), -1.0, 1.0)).collect();
+        let direction: Vec<ArrayD<f64>> = self.params.iter().map(|p| self.draws.tensor(p.shape(), -1.0, 1.0)).collect();
         let mut exact = 0.0;
         let mut largest = 0.0f64;
         for (i, g) in &outcome.gradients {

@@ -28,9 +28,8 @@ pub fn infer(op: &Op, args: &[&Type], given: Option<&Type>) -> Result<Type, Stri
         Op::Map(_) => {
             let mut shape = Vec::new();
             for t in args {
-                shape = broadcast(&shape, &t.shape).map_err(|(axis, _, _)| {
-                    format!("operand shapes do not broadcast at axis {axis} from the end")
-                })?;
+                shape = broadcast(&shape, &t.shape)
+                    .map_err(|(axis, _, _)| format!("operand shapes do not broadcast at axis {axis} from the end"))?;
             }
             Ok(Type::f32(shape))
         }

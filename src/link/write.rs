@@ -33,9 +33,15 @@ const STUB: &str = "kur-stub";
 pub fn find_stub() -> Result<PathBuf, String> {
     if let Some(path) = std::env::var_os("KURC_STUB") {
         let path = PathBuf::from(path);
-        return if path.is_file() { Ok(path) } else { Err(format!("KURC_STUB names `{}`, which is no file", path.display())) };
+        return if path.is_file() {
+            Ok(path)
+        } else {
+            Err(format!("KURC_STUB names `{}`, which is no file", path.display()))
+        };
     }
-    let me = std::env::current_exe().and_then(fs::canonicalize).map_err(|e| format!("cannot find the running program: {e}"))?;
+    let me = std::env::current_exe()
+        .and_then(fs::canonicalize)
+        .map_err(|e| format!("cannot find the running program: {e}"))?;
     let folder = me.parent().unwrap_or(Path::new("."));
     let candidates = [Some(folder), folder.parent()];
     for dir in candidates.into_iter().flatten() {

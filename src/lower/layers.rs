@@ -27,9 +27,12 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
         return input(cx, layer, at, shape.as_ref()).map(plain);
     }
     let (Some(value), Some(id), 1) = (inputs.first(), layer.inputs.first(), inputs.len()) else {
-        let d = Diagnostic::error("too-many-inputs", format!("`{}` takes one input, found {}", layer.kind.word(), inputs.len()))
-            .at(layer.span, "several layers lead here")
-            .help("merge them first, or name one of them under `inputs:`");
+        let d = Diagnostic::error(
+            "too-many-inputs",
+            format!("`{}` takes one input, found {}", layer.kind.word(), inputs.len()),
+        )
+        .at(layer.span, "several layers lead here")
+        .help("merge them first, or name one of them under `inputs:`");
         return Err(cx.sink.fail(d));
     };
     let x = From { id: *id, node: value.node };
@@ -52,14 +55,20 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
 }
 
 /// A placeholder (3.1): the shape from the data, from the Kurfile, or from both.
-fn input(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, given: Option<&Spanned<Vec<Option<u64>>>>) -> Result<NodeId, Reported> {
+fn input(
+    cx: &mut Cx<'_>,
+    layer: &Layer,
+    at: LayerRef,
+    given: Option<&Spanned<Vec<Option<u64>>>>,
+) -> Result<NodeId, Reported> {
     let data = cx.data.iter().find(|d| d.name == layer.name).cloned();
     let shape: Vec<u64> = match (given, data) {
         (None, None) => {
-            let d = Diagnostic::error("unknown-input-shape", format!("the shape of input `{}` is not known", layer.name))
-                .at(layer.span, "no shape here, and no data to learn it from")
-                .help(format!("write `input: {{shape: [100], name: {}}}` (sizes of one sample)", layer.name))
-                .help("or name the data in the `train` section, or build with `--data FILE`");
+            let d =
+                Diagnostic::error("unknown-input-shape", format!("the shape of input `{}` is not known", layer.name))
+                    .at(layer.span, "no shape here, and no data to learn it from")
+                    .help(format!("write `input: {{shape: [100], name: {}}}` (sizes of one sample)", layer.name))
+                    .help("or name the data in the `train` section, or build with `--data FILE`");
             return Err(cx.sink.fail(d));
         }
         (None, Some(d)) => d.shape,
@@ -77,7 +86,12 @@ fn input(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, given: Option<&Spanned<Ve
         }
         (Some(s), Some(d)) => {
             if s.value.len() != d.shape.len() {
-                let text = format!("input `{}` is declared with {} sizes, but the data has {}", layer.name, s.value.len(), d.shape.len());
+                let text = format!(
+                    "input `{}` is declared with {} sizes, but the data has {}",
+                    layer.name,
+                    s.value.len(),
+                    d.shape.len()
+                );
                 let e = Diagnostic::error("shape-mismatch", text)
                     .at(s.span, "declared here")
                     .note(format!("`{}` gives {:?} per sample", d.source, d.shape))
@@ -85,7 +99,8 @@ fn input(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, given: Option<&Spanned<Ve
                 return Err(cx.sink.fail(e));
             }
             if s.value.iter().zip(&d.shape).any(|(a, b)| a.is_some_and(|a| a != *b)) {
-                let text = format!("input `{}` is declared with another shape than its data; the data wins", layer.name);
+                let text =
+                    format!("input `{}` is declared with another shape than its data; the data wins", layer.name);
                 let w = Diagnostic::warning("input-shape-ignored", text)
                     .at(s.span, "declared here")
                     .note(format!("`{}` gives {:?} per sample", d.source, d.shape));
@@ -111,7 +126,15 @@ fn input(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, given: Option<&Spanned<Ve
 }
 
 /// Adds a parameter or running statistic of the layer and gives its value.
-fn state(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, name: String, role: StateRole, shape: &[u64], init: Init) -> NodeId {
+fn state(
+    cx: &mut Cx<'_>,
+    layer: &Layer,
+    at: LayerRef,
+    name: String,
+    role: StateRole,
+    shape: &[u64],
+    init: Init,
+) -> NodeId {
     let ty = Type::f32(shape.iter().map(|s| Dim::constant(*s)).collect());
     let trainable = role == StateRole::Param && !layer.freeze;
     cx.graph.states.push(State { name, role, ty: ty.clone(), init, trainable });
@@ -126,7 +149,14 @@ fn flatten(cx: &mut Cx<'_>, at: LayerRef, x: From) -> NodeId {
 }
 
 /// Successive affine maps over the last axis (3.2).
-fn dense(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, sizes: &[Spanned<u64>], flat: bool) -> Result<NodeId, Reported> {
+fn dense(
+    cx: &mut Cx<'_>,
+    layer: &Layer,
+    at: LayerRef,
+    x: From,
+    sizes: &[Spanned<u64>],
+    flat: bool,
+) -> Result<NodeId, Reported> {
     let mut x = x;
     if flat {
         x.node = flatten(cx, at, x);
@@ -135,7 +165,13 @@ fn dense(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, sizes: &[Spanned
         let shape = cx.graph.shape(x.node).to_vec();
         let Some(inputs) = shape.last().and_then(|d| d.as_const()).filter(|_| shape.len() >= 2) else {
             let text = "`dense` needs an input whose last size is known".to_owned();
-            return Err(mismatch(cx, text, (layer.span, "this layer".into()), Some((x.id, x.node)), "flatten or pool first".into()));
+            return Err(mismatch(
+                cx,
+                text,
+                (layer.span, "this layer".into()),
+                Some((x.id, x.node)),
+                "flatten or pool first".into(),
+            ));
         };
         if size.value == 0 {
             let d = Diagnostic::error("invalid-value", "`dense` needs at least one unit").at(size.span, "found 0");
@@ -269,11 +305,23 @@ fn squeeze(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, dimension: i64
         Some(axis) => {
             let size = shape[axis + 1].display(&cx.graph.symbols).to_string();
             let text = format!("cannot squeeze dimension {dimension}: its size is {size}, not 1");
-            Err(mismatch(cx, text, (layer.span, "this layer".into()), Some((x.id, x.node)), "squeeze a dimension of size 1, or use `flatten`".into()))
+            Err(mismatch(
+                cx,
+                text,
+                (layer.span, "this layer".into()),
+                Some((x.id, x.node)),
+                "squeeze a dimension of size 1, or use `flatten`".into(),
+            ))
         }
         None => {
             let text = format!("cannot squeeze dimension {dimension} of a shape with {rank} sizes");
-            Err(mismatch(cx, text, (layer.span, "out of range".into()), Some((x.id, x.node)), "count dimensions from 0, or from the end with -1".into()))
+            Err(mismatch(
+                cx,
+                text,
+                (layer.span, "out of range".into()),
+                Some((x.id, x.node)),
+                "count dimensions from 0, or from the end with -1".into(),
+            ))
         }
     }
 }
@@ -325,7 +373,10 @@ fn windows(
         let help = if shape.len() + 1 == d + 2 {
             "add the missing channel axis with `expand: -1` before this layer, or change `size`".to_owned()
         } else {
-            format!("give `size` one number per spatial axis of its input ({}), or change the layers before", shape.len().saturating_sub(2))
+            format!(
+                "give `size` one number per spatial axis of its input ({}), or change the layers before",
+                shape.len().saturating_sub(2)
+            )
         };
         return Err(mismatch(cx, text, (size.span, format!("{d} sizes make it {d}-D")), Some((x.id, x.node)), help));
     }
@@ -364,7 +415,8 @@ fn convolution(
     border: Border,
 ) -> Result<NodeId, Reported> {
     if kernels == 0 {
-        let d = Diagnostic::error("invalid-value", "`convolution` needs at least one kernel").at(layer.span, "`kernels` is 0");
+        let d = Diagnostic::error("invalid-value", "`convolution` needs at least one kernel")
+            .at(layer.span, "`kernels` is 0");
         return Err(cx.sink.fail(d));
     }
     let w = windows(cx, layer, x, size, strides, border)?;
@@ -393,14 +445,26 @@ fn pool(
     border: Border,
 ) -> Result<NodeId, Reported> {
     let w = windows(cx, layer, x, size, strides, border)?;
-    let attrs =
-        PoolAttrs { average: kind == PoolKind::Average, window: w.window, stride: w.stride, pad: w.pad, output: w.output };
+    let attrs = PoolAttrs {
+        average: kind == PoolKind::Average,
+        window: w.window,
+        stride: w.stride,
+        pad: w.pad,
+        output: w.output,
+    };
     Ok(cx.builder(at).op(Op::Pool(attrs), &[x.node]))
 }
 
 /// Batch normalisation (3.7 and the design's section on semantics): batch statistics in training, running statistics
 /// otherwise; batch statistics everywhere under `compat: kur`. Ioffe & Szegedy 2015, algorithm 1 with biased variance.
-fn batch_normalization(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, axis: i64, momentum: f64) -> Result<NodeId, Reported> {
+fn batch_normalization(
+    cx: &mut Cx<'_>,
+    layer: &Layer,
+    at: LayerRef,
+    x: From,
+    axis: i64,
+    momentum: f64,
+) -> Result<NodeId, Reported> {
     let shape = cx.graph.shape(x.node).to_vec();
     let Some(axis) = position(axis, shape.len()).filter(|a| *a > 0) else {
         let text = format!("batch_normalization has no axis {axis} to keep in a shape with {} sizes", shape.len() - 1);
@@ -409,9 +473,17 @@ fn batch_normalization(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, ax
     };
     let Some(c) = shape[axis].as_const() else {
         let text = "batch_normalization needs a fixed size on its axis".to_owned();
-        return Err(mismatch(cx, text, (layer.span, "this axis varies".into()), Some((x.id, x.node)), "choose another axis".into()));
+        return Err(mismatch(
+            cx,
+            text,
+            (layer.span, "this axis varies".into()),
+            Some((x.id, x.node)),
+            "choose another axis".into(),
+        ));
     };
-    let mut one = |cx: &mut Cx<'_>, name: &str, role, v| state(cx, layer, at, format!("{}/{name}", layer.name), role, &[c], Init::Constant(v));
+    let one = |cx: &mut Cx<'_>, name: &str, role, v| {
+        state(cx, layer, at, format!("{}/{name}", layer.name), role, &[c], Init::Constant(v))
+    };
     let gamma = one(cx, "gamma", StateRole::Param, 1.0);
     let beta = one(cx, "beta", StateRole::Param, 0.0);
     let moving_mean = one(cx, "moving_mean", StateRole::Running, 0.0);

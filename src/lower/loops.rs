@@ -407,8 +407,7 @@ impl Emitter<'_> {
                 body: Vec::new(),
             })
         };
-        let kernel =
-            Kernel { name: self.name(), symbols: self.g.symbols.clone(), bufs: self.decls, body: outer };
+        let kernel = Kernel { name: self.name(), symbols: self.g.symbols.clone(), bufs: self.decls, body: outer };
         Nest { kernel, buffers: self.buffers, extent, grain, cost }
     }
 

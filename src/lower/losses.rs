@@ -20,11 +20,14 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
     if kurfile.losses.is_empty() {
         let outputs: Vec<&str> = kurfile.outputs.iter().map(|o| o.name.as_str()).collect();
         let name = outputs.first().copied().unwrap_or("OUTPUT");
-        let mut d = Diagnostic::error("missing-loss", format!("`{}` needs a loss, and the Kurfile has none", cx.mode.name()));
+        let mut d =
+            Diagnostic::error("missing-loss", format!("`{}` needs a loss, and the Kurfile has none", cx.mode.name()));
         if let Some(o) = kurfile.outputs.first() {
             d = d.at(o.span, "no loss trains this output");
         }
-        return Err(cx.sink.fail(d.help(format!("add a section `loss: [{{target: {name}, name: mean_squared_error}}]`"))));
+        return Err(cx
+            .sink
+            .fail(d.help(format!("add a section `loss: [{{target: {name}, name: mean_squared_error}}]`"))));
     }
     let several = kurfile.losses.len() > 1;
     let mut total: Option<NodeId> = None;
@@ -88,7 +91,10 @@ fn target(cx: &mut Cx<'_>, output: usize, value: Value, at: LayerRef) -> Result<
         }
         if found != want {
             let have = cx.shape_text(value.node);
-            let text = format!("output `{}` has shape {have}, but its target in the data has shape {:?}", output.name, d.shape);
+            let text = format!(
+                "output `{}` has shape {have}, but its target in the data has shape {:?}",
+                output.name, d.shape
+            );
             let layer = cx.kurfile.outputs.iter().find(|o| o.name == output.name).map_or(output.layer, |o| o.layer);
             let mut e = Diagnostic::error("target-shape-mismatch", text)
                 .at(output.span, format!("this output is {have}"))
@@ -133,4 +139,3 @@ fn accuracy(b: &mut Builder<'_>, value: Value, target: NodeId) -> NodeId {
     let same = b.map(ScalarOp::Eq, &[predicted, truth]);
     b.mean_all(same)
 }
-

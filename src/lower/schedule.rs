@@ -88,10 +88,10 @@ pub fn schedule(g: &Graph, level: OptLevel, states: &StateLayout, kernels: &mut 
         });
     }
     for r in &g.results {
-        if let Role::Update(s) = r.role {
-            if target(r.value) != Some(s) {
-                drafts.push(copy(g, r.value, Buffer::State(s), &target, kernels));
-            }
+        if let Role::Update(s) = r.role
+            && target(r.value) != Some(s)
+        {
+            drafts.push(copy(g, r.value, Buffer::State(s), &target, kernels));
         }
     }
     finish(g, drafts, states, &target)
@@ -130,7 +130,12 @@ fn readers(g: &Graph, clusters: &[Cluster], state: u32) -> Vec<usize> {
 }
 
 /// Updates that may overwrite their state directly: (value, state).
-fn in_place_updates(g: &Graph, clusters: &[Cluster], home: &[Option<usize>], deps: &[Vec<usize>]) -> Vec<(NodeId, u32)> {
+fn in_place_updates(
+    g: &Graph,
+    clusters: &[Cluster],
+    home: &[Option<usize>],
+    deps: &[Vec<usize>],
+) -> Vec<(NodeId, u32)> {
     let mut forward: Vec<Vec<usize>> = vec![Vec::new(); clusters.len()];
     for (c, d) in deps.iter().enumerate() {
         for x in d {
@@ -138,9 +143,7 @@ fn in_place_updates(g: &Graph, clusters: &[Cluster], home: &[Option<usize>], dep
         }
     }
     let mut out: Vec<(NodeId, u32)> = Vec::new();
-    let read_as_result = |s: u32| {
-        g.results.iter().any(|r| g.node(root(g, r.value)).op == Op::State { index: s })
-    };
+    let read_as_result = |s: u32| g.results.iter().any(|r| g.node(root(g, r.value)).op == Op::State { index: s });
     for r in &g.results {
         let Role::Update(state) = r.role else { continue };
         let Some(c) = home[r.value.index()] else { continue };
@@ -346,10 +349,10 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
     // Buffers that readers of a replaced value name: the state it lives in.
     for d in &mut drafts {
         for b in &mut d.buffers {
-            if let Buffer::Value(id) = *b {
-                if let Some(s) = target(id) {
-                    *b = Buffer::State(s);
-                }
+            if let Buffer::Value(id) = *b
+                && let Some(s) = target(id)
+            {
+                *b = Buffer::State(s);
             }
         }
     }

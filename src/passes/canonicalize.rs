@@ -126,10 +126,11 @@ fn untransposed(g: &Graph, id: NodeId) -> Option<NodeId> {
 
 fn map_rules(g: &mut Graph, op: ScalarOp, node: &Node) -> Option<NodeId> {
     let consts: Vec<Option<f64>> = node.args.iter().map(|a| constant(g, *a)).collect();
-    if node.ty.rank() == 0 && op != ScalarOp::FromU32 {
-        if let Some(values) = consts.iter().copied().collect::<Option<Vec<f64>>>() {
-            return Some(push(g, Op::Const(apply(op, &values)), Vec::new(), node));
-        }
+    if node.ty.rank() == 0
+        && op != ScalarOp::FromU32
+        && let Some(values) = consts.iter().copied().collect::<Option<Vec<f64>>>()
+    {
+        return Some(push(g, Op::Const(apply(op, &values)), Vec::new(), node));
     }
     let same = |g: &Graph, i: usize| (g.ty(node.args[i]) == &node.ty).then(|| node.args[i]);
     let is = |i: usize, v: f64| consts.get(i).copied().flatten().is_some_and(|c| c.to_bits() == v.to_bits());
@@ -166,16 +167,14 @@ fn map_rules(g: &mut Graph, op: ScalarOp, node: &Node) -> Option<NodeId> {
         }
     }
     // A map broadcasts its operands anyway: explicit broadcasts that do not decide the shape are dropped.
-    let bare: Vec<NodeId> = node
-        .args
-        .iter()
-        .map(|a| if g.node(*a).op == Op::Broadcast { g.node(*a).args[0] } else { *a })
-        .collect();
+    let bare: Vec<NodeId> =
+        node.args.iter().map(|a| if g.node(*a).op == Op::Broadcast { g.node(*a).args[0] } else { *a }).collect();
     if bare != node.args {
         // None kept is best; else keep the one that decides the shape.
         let keep_none = std::iter::once(bare.len());
         for keep in keep_none.chain(0..bare.len()) {
-            let candidate: Vec<NodeId> = (0..bare.len()).map(|i| if i == keep { node.args[i] } else { bare[i] }).collect();
+            let candidate: Vec<NodeId> =
+                (0..bare.len()).map(|i| if i == keep { node.args[i] } else { bare[i] }).collect();
             if candidate != node.args && shape_of(g, &candidate).as_deref() == Some(&node.ty.shape[..]) {
                 return Some(push(g, Op::Map(op), candidate, node));
             }

@@ -59,16 +59,16 @@ fn immediate(op: &Op) -> bool {
 pub fn clusters(g: &Graph, level: OptLevel) -> Vec<Cluster> {
     let n = g.nodes.len();
     let full = level == OptLevel::Full;
-    let is_loop: Vec<bool> = g.ids().map(|id| matches!(g.node(id).op, Op::Map(_) | Op::Broadcast | Op::Random { .. })).collect();
+    let is_loop: Vec<bool> =
+        g.ids().map(|id| matches!(g.node(id).op, Op::Map(_) | Op::Broadcast | Op::Random { .. })).collect();
     let generator = generators(g, full);
     let users = users(g);
     let absorbed = absorb(g, &is_loop, &generator, &users, full);
 
     // Depth: how many barriers precede a node; then loop nodes sink towards their readers.
     let mut depth = vec![0u32; n];
-    let barrier = |from: NodeId, to: NodeId| {
-        !(is_loop[from.index()] && is_loop[to.index()] && g.shape(from) == g.shape(to))
-    };
+    let barrier =
+        |from: NodeId, to: NodeId| !(is_loop[from.index()] && is_loop[to.index()] && g.shape(from) == g.shape(to));
     for id in g.ids() {
         for a in &g.node(id).args {
             let step = u32::from(barrier(*a, id));
@@ -191,7 +191,7 @@ fn collect(
     let mut cluster_of: Vec<Option<usize>> = vec![None; n];
     let mut clusters: Vec<Cluster> = Vec::new();
     let mut by_leader: Vec<Option<usize>> = vec![None; n];
-    let mut open = |kind: ClusterKind, clusters: &mut Vec<Cluster>| {
+    let open = |kind: ClusterKind, clusters: &mut Vec<Cluster>| {
         clusters.push(Cluster { kind, nodes: Vec::new(), outputs: Vec::new() });
         clusters.len() - 1
     };
@@ -213,7 +213,9 @@ fn collect(
                     Some(*by_leader[l].get_or_insert_with(|| open(ClusterKind::Loop, &mut clusters)))
                 }
             },
-            Lowering::Free => (matches!(node.op, Op::Control(_)) && needed[i]).then(|| open(ClusterKind::Loop, &mut clusters)),
+            Lowering::Free => {
+                (matches!(node.op, Op::Control(_)) && needed[i]).then(|| open(ClusterKind::Loop, &mut clusters))
+            }
         };
         if let Some(c) = c {
             cluster_of[i] = Some(c);
@@ -222,11 +224,11 @@ fn collect(
     }
     // Absorbed nodes join their reduction; generators join every cluster that reads them.
     for id in g.ids() {
-        if let Some(r) = absorbed[id.index()] {
-            if let Some(c) = cluster_of[r.index()] {
-                cluster_of[id.index()] = Some(c);
-                clusters[c].nodes.push(id);
-            }
+        if let Some(r) = absorbed[id.index()]
+            && let Some(c) = cluster_of[r.index()]
+        {
+            cluster_of[id.index()] = Some(c);
+            clusters[c].nodes.push(id);
         }
     }
     for c in 0..clusters.len() {
@@ -257,7 +259,8 @@ fn collect(
         }
         for a in &g.node(id).args {
             let source = root(g, *a);
-            let inside = source == *a && cluster_of[id.index()].is_some() && cluster_of[id.index()] == cluster_of[a.index()];
+            let inside =
+                source == *a && cluster_of[id.index()].is_some() && cluster_of[id.index()] == cluster_of[a.index()];
             let copied = generator[a.index()] && source == *a && cluster_of[a.index()].is_none();
             if !inside && !copied {
                 read[source.index()] = true;

@@ -7,7 +7,6 @@ use crate::ir::graph::{Builder, Graph, GraphResult, NodeId, Role, State};
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::{Control, Op};
 use crate::ir::text::print_graph;
-use crate::ir::types::Type;
 use crate::model::types::{Clip, OptimizerKind};
 
 /// β₁, β₂ and ε of Adam (Kingma & Ba 2015, algorithm 1; ε as in Keras).
@@ -117,7 +116,7 @@ fn rate(graph: &mut Graph, kind: &OptimizerKind, lr: f64, decay: f64) -> NodeId 
     if *kind == OptimizerKind::Adam {
         let t = b.add_const(done, 1.0);
         // 1 − βᵗ as −expm1(t · ln β): exact also for the first steps, where 1 − 0.999ᵗ would lose four digits in f32.
-        let mut correction = |b: &mut Builder<'_>, beta: f64| {
+        let correction = |b: &mut Builder<'_>, beta: f64| {
             let e = b.mul_const(t, beta.ln());
             let e = b.map(ScalarOp::Expm1, &[e]);
             b.neg(e)
@@ -159,7 +158,7 @@ fn adam(graph: &mut Graph, index: u32, p: NodeId, g: NodeId, rate: NodeId) {
     let (mi, m) = slot(graph, index, "adam.m");
     let (vi, v) = slot(graph, index, "adam.v");
     let mut b = Builder::new(graph, layer);
-    let mut mix = |b: &mut Builder<'_>, old: NodeId, new: NodeId, beta: f64| {
+    let mix = |b: &mut Builder<'_>, old: NodeId, new: NodeId, beta: f64| {
         let old = b.mul_const(old, beta);
         let new = b.mul_const(new, 1.0 - beta);
         b.add(old, new)

@@ -41,7 +41,11 @@ pub(super) fn find(file: &File) -> Result<(u64, u64), PayloadError> {
     if table == 0 || count == 0 {
         return Err(PayloadError::Missing);
     }
-    if entry != 64 || count > MAX_SECTIONS || names >= count || table.checked_add(entry * count).is_none_or(|e| e > size) {
+    if entry != 64
+        || count > MAX_SECTIONS
+        || names >= count
+        || table.checked_add(entry * count).is_none_or(|e| e > size)
+    {
         return damaged("its section table is cut short or lies outside the file");
     }
     let len = usize::try_from(entry * count).unwrap_or(usize::MAX);

@@ -171,11 +171,17 @@ struct Variant {
 /// # Errors
 /// The program cannot be encoded (a bug).
 pub fn encode(p: &Payload) -> Result<Vec<u8>, String> {
-    let mut header = Header { program: p.program.clone(), kurfile: p.kurfile.clone(), ir: p.ir.clone(), variants: Vec::new() };
+    let mut header =
+        Header { program: p.program.clone(), kurfile: p.kurfile.clone(), ir: p.ir.clone(), variants: Vec::new() };
     // Offsets are part of the header whose length decides them: encode with large placeholders, which take the most
     // bytes, and lay the code out behind that.
     for v in &p.code {
-        header.variants.push(Variant { level: v.level, entries: v.entries.clone(), offset: u64::MAX, len: v.code.len() as u64 });
+        header.variants.push(Variant {
+            level: v.level,
+            entries: v.entries.clone(),
+            offset: u64::MAX,
+            len: v.code.len() as u64,
+        });
     }
     let longest = postcard::to_stdvec(&header).map_err(|e| e.to_string())?.len();
     let mut at = (HEADER_FROM + longest).next_multiple_of(PAGE);

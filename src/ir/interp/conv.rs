@@ -19,7 +19,14 @@ fn indices(shape: &[usize]) -> impl Iterator<Item = Vec<usize>> + use<> {
 }
 
 /// Input cell of output cell `o` and tap `k`, or `None` in the padding.
-fn cell(o: &[usize], k: &[usize], stride: &[u32], pad: &[u32], dilation: Option<&[u32]>, size: &[usize]) -> Option<Vec<usize>> {
+fn cell(
+    o: &[usize],
+    k: &[usize],
+    stride: &[u32],
+    pad: &[u32],
+    dilation: Option<&[u32]>,
+    size: &[usize],
+) -> Option<Vec<usize>> {
     let mut out = Vec::with_capacity(o.len());
     for i in 0..o.len() {
         let tap = k[i] * dilation.map_or(1, |d| d[i] as usize);

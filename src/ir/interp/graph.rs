@@ -73,7 +73,12 @@ fn scalar(v: f64) -> ArrayD<f64> {
     ArrayD::from_elem(IxDyn(&[]), v)
 }
 
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "u32 counters are exact in f64")]
+#[expect(
+    clippy::cast_precision_loss,
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "u32 counters are exact in f64"
+)]
 fn eval(g: &Graph, id: NodeId, inputs: &Inputs, sizes: &[u64], values: &[ArrayD<f64>]) -> Result<ArrayD<f64>, String> {
     let node = g.node(id);
     let arg = |i: usize| &values[node.args[i].index()];

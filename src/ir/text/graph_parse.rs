@@ -196,7 +196,9 @@ impl Reader {
     }
 
     fn find_input(&self, role: InputRole, name: &str) -> Option<NodeId> {
-        self.g.ids().find(|id| matches!(&self.g.node(*id).op, Op::Input { name: n, role: r } if n == name && *r == role))
+        self.g
+            .ids()
+            .find(|id| matches!(&self.g.node(*id).op, Op::Input { name: n, role: r } if n == name && *r == role))
     }
 
     fn state(&mut self, pair: P<'_>) -> Result<(), TextError> {

@@ -146,13 +146,10 @@ fn attributes(op: &Op, t: &SymbolTable) -> Option<String> {
             (false, true) => "tb".to_owned(),
             (true, true) => "ta, tb".to_owned(),
         },
-        Op::Conv(a) | Op::ConvGradInput(a) | Op::ConvGradWeight(a) => [
-            ints("stride", &a.stride),
-            ints("pad", &a.pad),
-            ints("dilation", &a.dilation),
-            dims("out", &a.output),
-        ]
-        .join(", "),
+        Op::Conv(a) | Op::ConvGradInput(a) | Op::ConvGradWeight(a) => {
+            [ints("stride", &a.stride), ints("pad", &a.pad), ints("dilation", &a.dilation), dims("out", &a.output)]
+                .join(", ")
+        }
         Op::Pool(a) | Op::PoolGrad(a) => {
             let mut parts =
                 vec![ints("window", &a.window), ints("stride", &a.stride), ints("pad", &a.pad), dims("out", &a.output)];

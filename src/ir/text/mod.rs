@@ -1,9 +1,9 @@
 //! Text forms of the two IRs: printers, pest parsers. Printing what was parsed gives the same bytes.
 
-pub mod kernel_parse;
-pub mod kernel_print;
 mod graph_parse;
 mod graph_print;
+pub mod kernel_parse;
+pub mod kernel_print;
 
 pub use graph_parse::{parse_graph, parse_graphs};
 pub use graph_print::print_graph;

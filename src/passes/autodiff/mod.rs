@@ -39,7 +39,7 @@ pub(super) fn run(_cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
 ///
 /// # Errors
 /// The name of an operation on the way that is not differentiable, with the reason.
-pub fn gradients(graph: &mut Graph, loss: NodeId, wrt: &[NodeId]) -> Result<Vec<NodeId>, String> {
+pub(super) fn gradients(graph: &mut Graph, loss: NodeId, wrt: &[NodeId]) -> Result<Vec<NodeId>, String> {
     let count = graph.nodes.len();
     // A value matters when it depends on one of `wrt` and the loss depends on it.
     let mut active = vec![false; count];

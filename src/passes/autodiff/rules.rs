@@ -57,7 +57,8 @@ pub(super) fn vjp(
             some(vec![b.op(Op::Transpose { perm: inverse }, &[g])])
         }
         Op::MatMul { ta, tb } => {
-            let mut mm = |on: bool, l: NodeId, r: NodeId, ta: bool, tb: bool| on.then(|| b.op(Op::MatMul { ta, tb }, &[l, r]));
+            let mut mm =
+                |on: bool, l: NodeId, r: NodeId, ta: bool, tb: bool| on.then(|| b.op(Op::MatMul { ta, tb }, &[l, r]));
             let (l, r) = (x[0], x[1]);
             Ok(vec![
                 match (ta, tb) {
@@ -117,7 +118,14 @@ pub(super) fn vjp(
 }
 
 /// Gradients of a scalar operation before the broadcast is undone.
-fn scalar(b: &mut Builder<'_>, op: ScalarOp, y: NodeId, x: &[NodeId], g: NodeId, wanted: &[bool]) -> Vec<Option<NodeId>> {
+fn scalar(
+    b: &mut Builder<'_>,
+    op: ScalarOp,
+    y: NodeId,
+    x: &[NodeId],
+    g: NodeId,
+    wanted: &[bool],
+) -> Vec<Option<NodeId>> {
     let want = |i: usize| wanted.get(i).copied().unwrap_or(false);
     match op {
         ScalarOp::Add => vec![Some(g), Some(g)],
