@@ -4,6 +4,8 @@
 
 use std::arch::x86_64::{_mm_loadu_ps, _mm_movehl_ps, _mm_movelh_ps, _mm_storeu_ps, _mm_unpackhi_ps, _mm_unpacklo_ps};
 
+use super::super::simd::{Simd, multiversion};
+
 /// `to[c][r] = from[r][c]` for `rows` × `columns`; strides in elements.
 ///
 /// # Safety
@@ -80,15 +82,13 @@ pub(crate) unsafe fn copy(from: *const f32, from_row: usize, rows: usize, column
     }
 }
 
-/// One panel of B: `[depth][width]` from columns `0..columns` of op(b), `columns ≤ width`. With `transposed`, element
-/// (d, c) lies at `c · stride + d`, else at `d · stride + c`.
+/// One panel of B, `[depth][width]` from the columns `0..columns` of op(b): element (d, c) lies at `c · stride + d`.
 ///
 /// # Safety
-/// The part of b is valid, and so are `depth · width` elements of the panel.
-pub(crate) unsafe fn panel(
+/// The part of b is valid, and so are `depth · width` elements of the panel; `columns ≤ width`.
+pub(crate) unsafe fn panel_transposed(
     b: *const f32,
     stride: usize,
-    transposed: bool,
     depth: usize,
     columns: usize,
     to: *mut f32,
@@ -96,11 +96,7 @@ pub(crate) unsafe fn panel(
 ) {
     // SAFETY: passed on to the caller.
     unsafe {
-        if transposed {
-            transpose(b, stride, columns, depth, to, width);
-        } else {
-            copy(b, stride, depth, columns, to, width);
-        }
+        transpose(b, stride, columns, depth, to, width);
         if columns < width {
             for d in 0..depth {
                 std::ptr::write_bytes(to.add(d * width + columns), 0, width - columns);
@@ -109,24 +105,84 @@ pub(crate) unsafe fn panel(
     }
 }
 
+/// Several panels of B from whole rows of it.
+pub(crate) struct Panels {
+    /// Depth 0, first column.
+    pub(crate) from: *const f32,
+    /// From depth to depth.
+    pub(crate) stride: usize,
+    pub(crate) depth: usize,
+    /// Columns of all panels.
+    pub(crate) columns: usize,
+    /// Columns of a panel, a multiple of the vector.
+    pub(crate) width: usize,
+    /// Where the panels go, one after the other; the last is padded to whole vectors.
+    pub(crate) to: *mut f32,
+}
+
+multiversion! {
+    /// Copies rows into panels.
+    pub(crate) fn rows_for = rows(p: &Panels)
+}
+
+#[inline(always)]
+unsafe fn rows<S: Simd>(p: &Panels) {
+    // SAFETY: columns beyond the last are masked, and panels are as long as the caller promises.
+    unsafe {
+        let whole = p.columns / p.width * p.width;
+        let rest = p.columns - whole;
+        for d in 0..p.depth {
+            let from = p.from.add(d * p.stride);
+            let mut column = 0;
+            // Row by row, as memory is read fastest in order; the panels are that many streams of writes.
+            while column < whole {
+                let to = p.to.add(column * p.depth + d * p.width);
+                let mut c = 0;
+                while c < p.width {
+                    S::store(to.add(c), S::load(from.add(column + c)));
+                    c += S::LANES;
+                }
+                column += p.width;
+            }
+            if rest > 0 {
+                let padded = rest.next_multiple_of(S::LANES);
+                let to = p.to.add(whole * p.depth + d * padded);
+                let mut c = 0;
+                while c < rest {
+                    let v = S::load_masked(from.add(whole + c), S::mask(S::LANES.min(rest - c)));
+                    S::store(to.add(c), v);
+                    c += S::LANES;
+                }
+            }
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
+    use super::super::super::Level;
     use super::*;
 
     #[test]
     fn panels_hold_the_operand_and_zeros() {
-        for (depth, columns, width) in [(1, 1, 4), (7, 5, 8), (9, 8, 8), (33, 13, 16), (4, 80, 96)] {
+        for (depth, columns, width) in [(1, 1, 32), (7, 5, 32), (9, 32, 32), (33, 45, 32), (4, 80, 32)] {
             let b: Vec<f32> = (0..depth * columns).map(|i| i as f32 + 1.0).collect();
-            for transposed in [false, true] {
-                let stride = if transposed { depth } else { columns };
-                let mut to = vec![f32::NAN; depth * width];
-                // SAFETY: the slices have the sizes given.
-                unsafe { panel(b.as_ptr(), stride, transposed, depth, columns, to.as_mut_ptr(), width) };
-                for d in 0..depth {
-                    for c in 0..width {
-                        let at = if transposed { c * stride + d } else { d * stride + c };
-                        let want = if c < columns { b[at] } else { 0.0 };
-                        assert_eq!(to[d * width + c], want);
+            let mut bt = vec![0.0; b.len()];
+            // SAFETY: the slices have the sizes given, and 16 lanes are the most.
+            unsafe { transpose(b.as_ptr(), columns, depth, columns, bt.as_mut_ptr(), depth) };
+            for level in Level::available() {
+                let lanes = 16;
+                let mut to = vec![f32::NAN; depth * (columns + lanes)];
+                let p = Panels { from: b.as_ptr(), stride: columns, depth, columns, width, to: to.as_mut_ptr() };
+                // SAFETY: as above; the level is available.
+                unsafe { rows_for(level)(&p) };
+                for c in 0..columns {
+                    let first = c / width * width;
+                    let lanes = [4, 8, 16][Level::ALL.iter().position(|l| *l == level).expect("a level")];
+                    let padded = width.min(columns - first).next_multiple_of(lanes);
+                    for d in 0..depth {
+                        assert_eq!(to[first * depth + d * padded + c - first], b[d * columns + c]);
+                        assert_eq!(bt[c * depth + d], b[d * columns + c]);
                     }
                 }
             }

@@ -2,13 +2,16 @@
 //! split depth. Invariant: cuts of rows, columns and depth depend on the shape and the level only.
 
 use super::super::{Io, Level, LibKernel, Phase, Scratch};
+use super::pack::{self, Panels};
 use super::tile::{Tile, Tiles, WHOLE};
-use super::{FLOPS_PER_CHUNK, Shape, pack, part};
+use super::{FLOPS_PER_CHUNK, Shape, part};
 
 /// Most depth of a block: a panel of A of 14 rows then takes 21 KiB of L1.
 const MAX_DEPTH: usize = 384;
 /// Most bytes of a block of B: what L2 holds beside the rest.
 const BLOCK_B: usize = 512 << 10;
+/// Operands of so many elements stay in L2 and are read where they lie.
+const SMALL: usize = 64 << 10;
 /// Most chunks that rows and columns are cut into.
 const MAX_CHUNKS: usize = 32;
 /// Most bytes of the partial products of a split depth.
@@ -35,6 +38,7 @@ pub(super) struct Tiled {
     width: usize,
     pack_a: bool,
     pack_b: bool,
+    pack_rows: unsafe fn(&Panels),
     phases: Vec<Phase>,
     /// Packing chunks per batch element.
     pack_chunks: usize,
@@ -52,16 +56,23 @@ impl Tiled {
         let single = row_panels == 1;
         // A B that is read once, or whose rows are hardly longer than a panel, is best read where it lies.
         let masked = !columns.is_multiple_of(lanes) && level != Level::Avx512;
-        let pack_b = !swapped && (tb || (!single && (columns > 4 * lanes || masked)));
+        let small = k * columns <= SMALL;
+        let pack_b = !swapped && (tb || (!single && ((columns > 4 * lanes && !small) || masked)));
         let width = if single { tiles.columns_for(rows) } else { 2 * lanes };
-        let pack_a = !swapped && !single && (columns > 2 * width || ta);
+        // Rows a power of two apart compete for the same lines of L1.
+        let spread = rows * k <= SMALL && !k.is_multiple_of(512);
+        let pack_a = !swapped && !single && (ta || (columns > 2 * width && !spread));
 
         let flops = 2.0 * (batch * m * n) as f64 * k as f64;
         let wanted = ((flops / FLOPS_PER_CHUNK / batch.max(1) as f64) as usize).clamp(1, MAX_CHUNKS);
         let column_tiles = columns.div_ceil(width).max(1);
+        // Columns are cut so that a block of B fits its cache, evenly; then rows, then columns again, until there are
+        // enough chunks.
+        let fitting = (BLOCK_B / 4 / block_depth(k) / width).max(1);
+        let mut column_chunks = column_tiles.div_ceil(fitting);
+        let mut row_chunks = wanted.div_ceil(column_chunks).min(row_panels);
+        column_chunks = column_chunks.max((wanted / row_chunks).min(column_tiles));
         let mut depth_chunks = 1;
-        let mut row_chunks = row_panels.min(wanted);
-        let mut column_chunks = wanted.div_ceil(row_chunks).min(column_tiles);
         if row_chunks * column_chunks * 2 <= wanted {
             // Too small a C for that much work: cut the depth instead.
             let room = MAX_PARTS / (batch * m * n * 4).max(1);
@@ -70,10 +81,7 @@ impl Tiled {
                 (row_chunks, column_chunks) = (1, 1);
             }
         }
-        // A block of B must fit its cache whatever the number of chunks.
-        let depth = block_depth(k.div_ceil(depth_chunks));
-        let fitting = (BLOCK_B / 4 / depth.max(1)).max(width) / width * width;
-        let chunk_columns = (column_tiles.div_ceil(column_chunks) * width).min(fitting);
+        let chunk_columns = column_tiles.div_ceil(column_chunks) * width;
         let column_chunks = columns.div_ceil(chunk_columns).max(1);
         if rows == 0 {
             row_panels = 0;
@@ -103,6 +111,7 @@ impl Tiled {
             width,
             pack_a,
             pack_b,
+            pack_rows: pack::rows_for(level),
             phases,
             pack_chunks,
         }
@@ -135,12 +144,19 @@ impl Tiled {
         unsafe {
             let b = io.bufs[1].add(g * k * n);
             let to = io.shared.add(g * k * self.padded());
-            for p in part(self.columns.div_ceil(self.width), self.pack_chunks, i) {
-                let first = p * self.width;
-                let columns = self.width.min(self.columns - first);
-                let padded = columns.next_multiple_of(self.tiles.lanes());
-                let (from, stride) = if tb { (b.add(first * k), k) } else { (b.add(first), n) };
-                pack::panel(from, stride, tb, k, columns, to.add(first * k), padded);
+            let panels = part(self.columns.div_ceil(self.width), self.pack_chunks, i);
+            let first = panels.start * self.width;
+            let columns = (panels.end * self.width).min(self.columns) - first;
+            let to = to.add(first * k);
+            if tb {
+                for column in (0..columns).step_by(self.width) {
+                    let width = self.width.min(columns - column);
+                    let padded = width.next_multiple_of(self.tiles.lanes());
+                    pack::panel_transposed(b.add((first + column) * k), k, k, width, to.add(column * k), padded);
+                }
+            } else {
+                let from = b.add(first);
+                (self.pack_rows)(&Panels { from, stride: n, depth: k, columns, width: self.width, to });
             }
         }
     }
