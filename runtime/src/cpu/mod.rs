@@ -3,9 +3,13 @@
 //! the chunks and the arithmetic in them depend on sizes and [`Level`] only, so results are bit-identical for any number
 //! of threads; nothing is read or written outside the buffers whose lengths [`buffer_lens`] gives.
 
+#[cfg(test)]
+mod check;
 pub mod level;
 
+mod gemm;
 mod plain;
+mod simd;
 
 use std::fmt;
 
@@ -79,7 +83,14 @@ impl std::error::Error for CallError {}
 /// Sizes that overflow or contradict each other.
 pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn LibKernel>, CallError> {
     buffer_lens(call, syms)?;
-    plain::prepare(call, syms, level)
+    let size = |d: &Dim| d.eval(syms) as usize;
+    match call {
+        LibCall::MatMul { batch, m, n, k, ta, tb } => {
+            let shape = gemm::Shape { batch: size(batch), m: size(m), n: size(n), k: size(k), ta: *ta, tb: *tb };
+            Ok(gemm::prepare(shape, level))
+        }
+        _ => plain::prepare(call, syms, level),
+    }
 }
 
 /// Scratch bytes that a call needs with so many threads.
