@@ -327,9 +327,12 @@ impl<'g> Builder<'g> {
 
     /// The mean of all elements, a scalar.
     pub fn mean_all(&mut self, x: NodeId) -> NodeId {
-        let axes: Vec<usize> = (0..self.graph.shape(x).len()).collect();
-        let m = self.mean(x, &axes);
-        self.reshape(m, Vec::new())
+        let shape = self.shape(x);
+        let axes: Vec<usize> = (0..shape.len()).collect();
+        let s = self.sum(x, &axes);
+        let s = self.reshape(s, Vec::new());
+        let n = self.size(Dim::product(&shape));
+        self.div(s, n)
     }
 
     /// The same elements under another shape.

@@ -185,7 +185,9 @@ impl Emitter<'_> {
         let zero = Vec::new();
         let s = self.accesses.iter().find(|a| a.what == what).map_or(&zero, |a| &a.strides);
         let mut index = Index::default();
-        for (axis, idx) in axes.iter().zip(&self.indices) {
+        // Kept axes are the outer loops, whatever their place in the shape.
+        let (kept, reduced): (Vec<_>, Vec<_>) = axes.iter().zip(&self.indices).partition(|(a, _)| !a.reduced);
+        for (axis, idx) in kept.into_iter().chain(reduced) {
             let stride = s.get(axis.last).copied().unwrap_or(Dim::constant(0));
             if stride != Dim::constant(0) {
                 index.terms.push((*idx, stride));

@@ -11,21 +11,25 @@ use crate::ir::types::{Type, broadcast};
 use kur_runtime::dim::Dim;
 
 pub(super) fn run(_cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
+    let uses = graph.use_counts();
     let old = std::mem::take(&mut graph.nodes);
+    // Uses of the values of the new graph, as far as they are the old ones.
+    let mut new_uses: Vec<u32> = Vec::with_capacity(old.len());
     let mut map: Vec<NodeId> = Vec::with_capacity(old.len());
     let mut changed = false;
-    for mut node in old {
+    for (i, mut node) in old.into_iter().enumerate() {
         for a in &mut node.args {
             *a = map[a.index()];
         }
         let before = graph.nodes.len();
-        let id = match simplify(graph, &node) {
+        let id = match merge_sums(graph, &node, &new_uses).or_else(|| simplify(graph, &node)) {
             Some(id) => {
                 changed = true;
                 id
             }
             None => graph.push(node),
         };
+        new_uses.resize(graph.nodes.len(), uses[i]);
         debug_assert!(graph.nodes.len() <= before + 2);
         map.push(id);
     }
@@ -33,6 +37,21 @@ pub(super) fn run(_cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
         r.value = map[r.value.index()];
     }
     Ok(changed)
+}
+
+/// A reduction of a reduction that nothing else reads is one reduction over the axes of both.
+fn merge_sums(g: &mut Graph, node: &Node, uses: &[u32]) -> Option<NodeId> {
+    let Op::Reduce { op, axes } = &node.op else { return None };
+    let x = node.args[0];
+    let Op::Reduce { op: inner, axes: first } = &g.node(x).op else { return None };
+    if inner != op || uses.get(x.index()) != Some(&1) {
+        return None;
+    }
+    let mut both: Vec<usize> = axes.iter().chain(first).copied().collect();
+    both.sort_unstable();
+    both.dedup();
+    let (op, x) = (*op, g.node(x).args[0]);
+    Some(push(g, Op::Reduce { op, axes: both }, vec![x], node))
 }
 
 fn constant(g: &Graph, id: NodeId) -> Option<f64> {
@@ -62,8 +81,8 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
             None
         }
         Op::Broadcast => {
-            let inner = g.node(node.args[0]);
-            (inner.op == Op::Broadcast).then(|| inner.args[0]).map(|x| push(g, Op::Broadcast, vec![x], node))
+            let x = stretched(g, node.args[0]);
+            (x != node.args[0]).then(|| push(g, Op::Broadcast, vec![x], node))
         }
         Op::Reduce { op, axes } => {
             // Axes of size 1 have nothing to combine.
@@ -167,8 +186,7 @@ fn map_rules(g: &mut Graph, op: ScalarOp, node: &Node) -> Option<NodeId> {
         }
     }
     // A map broadcasts its operands anyway: explicit broadcasts that do not decide the shape are dropped.
-    let bare: Vec<NodeId> =
-        node.args.iter().map(|a| if g.node(*a).op == Op::Broadcast { g.node(*a).args[0] } else { *a }).collect();
+    let bare: Vec<NodeId> = node.args.iter().map(|a| stretched(g, *a)).collect();
     if bare != node.args {
         // None kept is best; else keep the one that decides the shape.
         let keep_none = std::iter::once(bare.len());
@@ -181,6 +199,18 @@ fn map_rules(g: &mut Graph, op: ScalarOp, node: &Node) -> Option<NodeId> {
         }
     }
     None
+}
+
+/// A value that broadcasts to the same elements: what an explicit broadcast stretches, or the scalar that a reshape
+/// dresses up with axes of size 1.
+fn stretched(g: &Graph, id: NodeId) -> NodeId {
+    let node = g.node(id);
+    let Some(x) = node.args.first().copied() else { return id };
+    match node.op {
+        Op::Broadcast => x,
+        Op::Reshape if g.ty(x).rank() == 0 => x,
+        _ => id,
+    }
 }
 
 fn shape_of(g: &Graph, args: &[NodeId]) -> Option<Vec<Dim>> {
