@@ -7,6 +7,7 @@
 mod check;
 pub mod level;
 
+mod conv;
 mod gemm;
 mod plain;
 mod simd;
@@ -89,6 +90,9 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
             let shape = gemm::Shape { batch: size(batch), m: size(m), n: size(n), k: size(k), ta: *ta, tb: *tb };
             Ok(gemm::prepare(shape, level))
         }
+        LibCall::ConvForward(g) => Ok(conv::forward(Conv::new(g, syms), level)),
+        LibCall::ConvGradInput(g) => Ok(conv::grad_input(Conv::new(g, syms), level)),
+        LibCall::ConvGradWeight(g) => Ok(conv::grad_weight(Conv::new(g, syms), level)),
         _ => plain::prepare(call, syms, level),
     }
 }

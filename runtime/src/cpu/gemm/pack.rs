@@ -105,6 +105,22 @@ pub(crate) unsafe fn panel_transposed(
     }
 }
 
+/// As [`panel_transposed`] where element (d, c) lies at `d · stride + c`.
+///
+/// # Safety
+/// As there.
+pub(crate) unsafe fn panel(b: *const f32, stride: usize, depth: usize, columns: usize, to: *mut f32, width: usize) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        copy(b, stride, depth, columns, to, width);
+        if columns < width {
+            for d in 0..depth {
+                std::ptr::write_bytes(to.add(d * width + columns), 0, width - columns);
+            }
+        }
+    }
+}
+
 /// Several panels of B from whole rows of it.
 pub(crate) struct Panels {
     /// Depth 0, first column.

@@ -3,6 +3,8 @@
 //! overwritten or added to. Invariants: each element of C is one chain of multiply-adds in ascending depth, whatever the
 //! tile's height and width, so results do not depend on how C is cut into tiles; nothing outside the tile is touched.
 
+use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+
 use super::super::Level;
 use super::super::simd::{Avx, Simd, Sse, Wide};
 
@@ -49,6 +51,12 @@ unsafe fn tile<S: Simd, const ROWS: usize, const VECS: usize, const MASKED: bool
         let mut acc = [[S::splat(0.0); VECS]; ROWS];
         let mut b = t.b;
         let a_row = if PACKED { 1 } else { t.a_row };
+        // The rows of C lie far apart; fetched now, they are there when the sums are.
+        for i in 0..ROWS {
+            for j in (0..VECS * S::LANES).step_by(16) {
+                _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(i * t.c_row + j).cast());
+            }
+        }
         for s in 0..t.segments {
             let mut a = t.a.add(*t.offsets.add(s));
             for _ in 0..t.depth {
