@@ -9,13 +9,21 @@ use crate::frontend::value::Kind;
 use super::cx::Cx;
 use super::report::values::{out_of_range, unknown_word, wrong_type};
 
+/// A path. Numbers are taken as written.
+pub(super) fn path(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<String, Reported> {
+    written(value).ok_or_else(|| cx.fail(wrong_type(value, what, "a path")))
+}
+
 /// Text. Numbers and booleans give the text they were written as, so that a column named `2017` needs no quotes.
 pub(super) fn text(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<String, Reported> {
+    written(value).ok_or_else(|| cx.fail(wrong_type(value, what, "text")))
+}
+
+fn written(value: &Value) -> Option<String> {
     match (&value.kind, &value.written) {
-        (Kind::Str(s, _), _) if s.is_empty() => Err(cx.fail(wrong_type(value, what, "text"))),
-        (Kind::Str(s, _), _) => Ok(s.to_string()),
-        (Kind::Int(_) | Kind::Float(_) | Kind::Bool(_), Some(written)) => Ok(written.to_string()),
-        _ => Err(cx.fail(wrong_type(value, what, "text"))),
+        (Kind::Str(s, _), _) => Some(s.to_string()).filter(|s| !s.is_empty()),
+        (Kind::Int(_) | Kind::Float(_) | Kind::Bool(_), Some(written)) => Some(written.to_string()),
+        _ => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! Mappings with known keys: unknown ones are reported at once, with a suggestion.
 
-use crate::diag::Reported;
+use crate::diag::{Reported, did_you_mean};
 use crate::frontend::Value;
 
 use super::cx::Cx;
@@ -30,6 +30,8 @@ const SECTION_KEYS: &[&str] = &[
 pub(super) struct Fields<'v> {
     map: &'v Value,
     what: String,
+    /// Keys that were meant by misspelled ones.
+    meant: Vec<(&'static str, Reported)>,
 }
 
 impl<'v> Fields<'v> {
@@ -42,10 +44,11 @@ impl<'v> Fields<'v> {
         cx: &mut Cx<'_>,
         map: &'v Value,
         what: impl Into<String>,
-        known: &[&str],
+        known: &[&'static str],
         later: &[&str],
     ) -> Result<Fields<'v>, Reported> {
         let what = what.into();
+        let mut meant = Vec::new();
         let Some(entries) = map.as_map() else {
             return Err(cx.fail(wrong_type(map, &what, "a mapping (`key: value` lines)")));
         };
@@ -58,10 +61,14 @@ impl<'v> Fields<'v> {
                     cx.push(not_yet_supported(&e.key, &format!("`{name}` of {what}")));
                 }
             } else if !known.contains(&name) && !foreign {
-                cx.push(unknown_key(&e.key, &what, known));
+                let reported = cx.fail(unknown_key(&e.key, &what, known));
+                if let Some(near) = did_you_mean(name, known.iter().copied()) {
+                    let key = known.iter().copied().find(|k| *k == near);
+                    meant.extend(key.map(|k| (k, reported)));
+                }
             }
         }
-        Ok(Fields { map, what })
+        Ok(Fields { map, what, meant })
     }
 
     /// The subject of errors about a key.
@@ -74,9 +81,13 @@ impl<'v> Fields<'v> {
         self.map.get(key).filter(|v| !v.is_null())
     }
 
-    /// The value of a key, or an error with an example of what to add.
+    /// The value of a key, or an error with an example of what to add; none when the key is there but misspelled.
     pub(super) fn need(&self, cx: &mut Cx<'_>, key: &str, example: &str) -> Result<&'v Value, Reported> {
-        self.get(key).ok_or_else(|| cx.fail(missing_key(self.map, &self.what, key, example)))
+        match (self.get(key), self.meant.iter().find(|(k, _)| *k == key)) {
+            (Some(value), _) => Ok(value),
+            (None, Some((_, reported))) => Err(*reported),
+            (None, None) => Err(cx.fail(missing_key(self.map, &self.what, key, example))),
+        }
     }
 
     /// Converts the value of a key when it is there.

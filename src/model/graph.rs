@@ -35,12 +35,12 @@ pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> R
     let inputs = edges(cx, &nodes, &names);
     let order = order(cx, &nodes, &inputs)?;
     let consumed = consumed(&inputs, nodes.len());
+    cx.sink.check_since(before)?;
     for (i, node) in nodes.iter().enumerate() {
         if !consumed[i] && matches!(node.kind, NodeKind::Layer(LayerKind::Input { .. })) {
             cx.push(unused_input(&node.name.value, node.span));
         }
     }
-    cx.sink.check_since(before)?;
 
     let mut is_output: Vec<bool> = nodes.iter().zip(&consumed).map(|(n, c)| n.sink || !c).collect();
     let mut layers: Vec<Layer> = Vec::new();

@@ -20,7 +20,7 @@ pub use overrides::Overrides;
 
 use kur_runtime::spec::{CsvSpec, SupplierSpec};
 
-use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span};
+use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span, did_you_mean};
 use crate::frontend::template::{Engine, Scope};
 use crate::frontend::value::{Entry, Kind};
 use crate::frontend::world::expand_path;
@@ -168,8 +168,14 @@ impl Loader<'_> {
 
     fn model(&mut self, root: &Value, mut expander: Expander) -> Result<Graph, Reported> {
         let Some(entry) = root.entry("model") else {
-            let place = self.root.clone();
-            return Err(self.cx.fail(report::keys::missing_model(&place)));
+            // A misspelled `model` was reported as an unknown section; that is the mistake to mend.
+            let names = root.as_map().unwrap_or_default().iter().filter_map(|e| e.key.as_str());
+            for name in names {
+                if did_you_mean(name, ["model"]).is_some() {
+                    self.cx.sink.check()?;
+                }
+            }
+            return Err(self.cx.fail(report::keys::missing_model(root)));
         };
         let before = self.cx.sink.error_count();
         let value = self.cx.eval(&entry.value)?;
@@ -180,7 +186,7 @@ impl Loader<'_> {
         let outer = self.cx.scope.clone();
         expander.entries(&mut self.cx, items, false);
         self.cx.scope = outer;
-        let list = Value::new(Kind::List(std::mem::take(&mut expander.resolved)), entry.key.span);
+        let list = Value::new(Kind::List(expander.nodes.iter().map(resolved::entry).collect()), entry.key.span);
         self.printed.push(("model", list));
         graph::connect(&mut self.cx, expander.nodes, before)
     }

@@ -75,6 +75,18 @@ pub fn trials(folder: &str, extensions: &[&str], commands: &'static [(&'static s
     trials
 }
 
+/// The inputs of all cases of a folder.
+pub fn inputs(folder: &str, extensions: &[&str]) -> Result<Vec<String>, Failed> {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests").join(folder);
+    let mut files = Vec::new();
+    collect(&root, extensions, &mut files);
+    let mut inputs = Vec::new();
+    for path in &files {
+        inputs.extend(parse(&fs::read_to_string(path)?)?.into_iter().map(|c| c.input));
+    }
+    Ok(inputs)
+}
+
 fn collect(dir: &Path, extensions: &[&str], files: &mut Vec<PathBuf>) {
     let Ok(entries) = fs::read_dir(dir) else { return };
     let mut paths: Vec<PathBuf> = entries.flatten().map(|e| e.path()).collect();

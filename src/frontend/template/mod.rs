@@ -26,6 +26,10 @@ const FUEL: u64 = 200_000;
 /// Rounds until a scalar must have settled.
 const MAX_ROUNDS: usize = 24;
 
+/// Texts that one evaluation may turn into collections, whose parts are evaluated again, and how deep these may nest.
+const MAX_LITERALS: usize = 10_000;
+const MAX_LITERAL_DEPTH: usize = 24;
+
 /// Bytes a scalar may grow to.
 const MAX_TEXT: usize = 1 << 20;
 
@@ -81,28 +85,7 @@ impl Engine {
         sources: &SourceMap,
         sink: &mut Sink,
     ) -> Result<Value, Reported> {
-        let mut all = |items: &[Value]| -> Result<Vec<Value>, Reported> {
-            let done: Vec<_> = items.iter().map(|v| self.eval_deep(v, scope, sources, sink)).collect();
-            done.into_iter().collect()
-        };
-        let kind = match &value.kind {
-            Kind::Str(..) => {
-                let out = self.eval(value, scope, sources, sink)?;
-                return if out.as_str().is_some() { Ok(out) } else { self.eval_deep(&out, scope, sources, sink) };
-            }
-            Kind::List(v) => Kind::List(all(v)?),
-            Kind::Tuple(v) => Kind::Tuple(all(v)?),
-            Kind::Set(v) => Kind::Set(all(v)?),
-            Kind::Map(m) => {
-                let done: Vec<Result<Entry, Reported>> = m
-                    .iter()
-                    .map(|e| Ok(Entry { key: e.key.clone(), value: self.eval_deep(&e.value, scope, sources, sink)? }))
-                    .collect();
-                Kind::Map(done.into_iter().collect::<Result<_, _>>()?)
-            }
-            _ => return Ok(value.clone()),
-        };
-        Ok(value.with_kind(kind))
+        Deep { engine: self, scope, sources, sink, literals: 0 }.eval(value, 0)
     }
 
     fn settle(
@@ -153,6 +136,49 @@ impl Engine {
 
     fn render(&self, text: &str, scope: &Scope) -> Result<String, minijinja::Error> {
         self.env.template_from_str(text)?.render(scope.context())
+    }
+}
+
+/// One recursive evaluation. Text that evaluates to a collection is evaluated again inside, so a text whose parts lead
+/// back to it would never end; the counts stop that.
+struct Deep<'a> {
+    engine: &'a Engine,
+    scope: &'a Scope,
+    sources: &'a SourceMap,
+    sink: &'a mut Sink,
+    literals: usize,
+}
+
+impl Deep<'_> {
+    fn eval(&mut self, value: &Value, depth: usize) -> Result<Value, Reported> {
+        let kind = match &value.kind {
+            Kind::Str(text, _) => {
+                let out = self.engine.eval(value, self.scope, self.sources, self.sink)?;
+                if !matches!(out.kind, Kind::List(_) | Kind::Tuple(_) | Kind::Set(_) | Kind::Map(_)) {
+                    return Ok(out);
+                }
+                self.literals += 1;
+                if depth >= MAX_LITERAL_DEPTH || self.literals > MAX_LITERALS {
+                    return Err(self.sink.fail(report::cycle(value, text)));
+                }
+                return self.eval(&out, depth + 1);
+            }
+            Kind::List(v) => Kind::List(self.all(v, depth)?),
+            Kind::Tuple(v) => Kind::Tuple(self.all(v, depth)?),
+            Kind::Set(v) => Kind::Set(self.all(v, depth)?),
+            Kind::Map(m) => {
+                let done: Vec<Result<Entry, Reported>> =
+                    m.iter().map(|e| Ok(Entry { key: e.key.clone(), value: self.eval(&e.value, depth)? })).collect();
+                Kind::Map(done.into_iter().collect::<Result<_, _>>()?)
+            }
+            _ => return Ok(value.clone()),
+        };
+        Ok(value.with_kind(kind))
+    }
+
+    fn all(&mut self, items: &[Value], depth: usize) -> Result<Vec<Value>, Reported> {
+        let done: Vec<_> = items.iter().map(|v| self.eval(v, depth)).collect();
+        done.into_iter().collect()
     }
 }
 

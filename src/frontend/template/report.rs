@@ -75,6 +75,11 @@ pub(super) fn render_error(e: &Error, place: &Place<'_>, scope: &Scope, env: &En
         ErrorKind::UnknownFunction => unknown_function(place, range, detail, scope),
         _ => match undefined(place, range.clone(), scope, env) {
             Some(d) => d,
+            None if detail.ends_with(" is undefined") => {
+                let what = detail.trim_end_matches(" is undefined");
+                let message = format!("the template uses {what}, which does not exist");
+                place.put(Diagnostic::error("undefined-key", message), range, "does not exist")
+            }
             None => {
                 let message = if detail.is_empty() { e.kind().to_string() } else { detail.to_owned() };
                 place.put(
@@ -244,7 +249,8 @@ fn undefined_key(place: &Place<'_>, path: &str, scope: &Scope) -> Option<Diagnos
             let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
             let d = match did_you_mean(key, keys.iter().copied()) {
                 Some(better) => d.help(format!("did you mean `{seen}.{better}`?")),
-                None if keys.is_empty() => d.note(format!("`{seen}` is not a mapping")),
+                None if at.kind() != ValueKind::Map => d.note(format!("`{seen}` is not a mapping")),
+                None if keys.is_empty() => d.note(format!("`{seen}` is empty")),
                 None => d.note(format!("its keys are: {}", list(&keys))),
             };
             let whole = format!("{seen}.{key}");

@@ -91,6 +91,8 @@ fn mistakes_are_named() {
 #[test]
 fn circles_end() {
     assert!(eval("{a: '{{ b }}', b: '{{ a }}'}", "'{{ a }}'").expect_err("circle").starts_with("template-cycle"));
+    assert!(eval("{a: \"['{{ a }}']\"}", "'{{ a }}'").expect_err("circle").starts_with("template-cycle"));
+    assert!(eval("{a: \"['{{ a }}', '{{ a }}']\"}", "'{{ a }}'").expect_err("circle").starts_with("template-cycle"));
     let doubled = eval("{a: '{{ a }}{{ a }}'}", "'{{ a }}'").expect_err("circle");
     assert!(doubled.starts_with("template-"), "{doubled}");
 }

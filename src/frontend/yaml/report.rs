@@ -88,6 +88,9 @@ pub(super) fn syntax(text: &str, file: FileId, at: usize, info: &str) -> Diagnos
     if info.contains("unknown anchor") {
         return unknown_anchor(text, file, at);
     }
+    if let Some(d) = open_quote(text, file, at, info).or_else(|| missing_space(text, file, at, info)) {
+        return d;
+    }
     let at = visible(text, at);
     let span =
         Span::new(file, at, at + text[at..].chars().next().map_or(0, |c| if c == '\n' { 0 } else { c.len_utf8() }));
@@ -101,7 +104,86 @@ pub(super) fn syntax(text: &str, file: FileId, at: usize, info: &str) -> Diagnos
     } else {
         Diagnostic::error("yaml-syntax", format!("not valid YAML: {info}")).at(span, "here")
     };
+    let d = match open_bracket(text, file, at).filter(|_| OPEN_BRACKET.iter().any(|needle| info.contains(needle))) {
+        Some((bracket, opened)) => Diagnostic::error("yaml-syntax", format!("a `{bracket}` is not closed"))
+            .at(span, "still inside the brackets here")
+            .also(opened, "opened here")
+            .help(format!(
+                "close it with `{}`, or put text that contains a bracket in quotes",
+                if bracket == '[' { ']' } else { '}' }
+            )),
+        None => d,
+    };
     if line.contains("{{") || line.contains("{%") { d.help("a template must be in quotes: `\"{{ … }}\"`") } else { d }
+}
+
+/// What the scanner says inside of a bracket that was never closed.
+const OPEN_BRACKET: &[&str] = &[
+    "illegal placement of ':'",
+    "invalid indentation in flow",
+    "expected ',' or '}'",
+    "expected ',' or ']'",
+    "unexpected eof",
+];
+
+/// The innermost bracket that is open at `at`. Quotes and comments are skipped as YAML would, but for escapes.
+fn open_bracket(text: &str, file: FileId, at: usize) -> Option<(char, Span)> {
+    let mut open: Vec<(char, usize)> = Vec::new();
+    let mut quote = None;
+    let mut before = '\n';
+    let mut comment = false;
+    for (i, c) in text[..at].char_indices() {
+        comment = (comment && c != '\n') || (quote.is_none() && c == '#' && before.is_whitespace());
+        match c {
+            _ if comment => {}
+            c if quote == Some(c) => quote = None,
+            _ if quote.is_some() => {}
+            '"' | '\'' if before.is_whitespace() || "[{,:(".contains(before) => quote = Some(c),
+            '[' | '{' if before.is_whitespace() || "[{,:".contains(before) => open.push((c, i)),
+            ']' | '}' => drop(open.pop()),
+            _ => {}
+        }
+        before = c;
+    }
+    open.pop().map(|(c, i)| (c, Span::new(file, i, i + 1)))
+}
+
+/// A quote that runs into the next lines.
+fn open_quote(text: &str, file: FileId, at: usize, info: &str) -> Option<Diagnostic> {
+    let needle = ["invalid indentation in quoted", "quoted scalar, found unexpected"];
+    if !needle.iter().any(|n| info.contains(n)) {
+        return None;
+    }
+    // The mark is the quote or lies behind it.
+    let end = text[at..].chars().next().map_or(at, |c| at + c.len_utf8());
+    let at = text[..end].rfind(['"', '\''])?;
+    Some(
+        Diagnostic::error("yaml-syntax", "a quote is never closed")
+            .at(Span::new(file, at, at + 1), "opened here")
+            .help("add the closing quote at the end of the text"),
+    )
+}
+
+/// `key:value` in the line above makes YAML read on, until it finds the next colon.
+fn missing_space(text: &str, file: FileId, at: usize, info: &str) -> Option<Diagnostic> {
+    if !info.contains("mapping values are not allowed") {
+        return None;
+    }
+    let here = text[..at].rfind('\n')?;
+    let start = text[..here].rfind('\n').map_or(0, |n| n + 1);
+    let above = &text[start..here];
+    let content = above.trim_start_matches([' ', '-']);
+    let (key, rest) = content.split_once(':')?;
+    let simple = !key.is_empty() && key.chars().all(|c| c.is_alphanumeric() || c == '_');
+    if !simple || rest.is_empty() || rest.starts_with(char::is_whitespace) || rest.starts_with("//") {
+        return None;
+    }
+    let key_at = start + above.len() - content.len();
+    Some(
+        Diagnostic::error("yaml-syntax", "a colon without a space after it")
+            .at(Span::new(file, key_at, key_at + key.len() + 1), "YAML does not see a key here")
+            .help(format!("write `{key}: {}`", rest.trim_end())),
+    )
 }
 
 /// A tab in the indentation of the line at `at`, or of the nearest line above it.

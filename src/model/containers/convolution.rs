@@ -17,7 +17,7 @@ pub(super) const PARAMS: &[&str] = &["kernels", "size", "strides", "border", "se
 /// `convolution: {kernels: K, size: S, strides: 1, border: same}`.
 pub(super) fn convolution(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
     if arg.is_null() {
-        return Err(cx.fail(missing_key(arg, "`convolution`", "kernels", "kernels: 64` and `size: [3, 3]")));
+        return Err(cx.fail(missing_key(arg, "`convolution`", "kernels", "kernels: 64")));
     }
     let fields = Fields::open(cx, arg, "`convolution`", PARAMS, &["highway", "bias"])?;
     if let Some(v) = fields.get("separable")

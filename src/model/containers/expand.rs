@@ -34,6 +34,8 @@ pub(crate) struct Node {
     pub(crate) span: Span,
     /// The Kurfile word.
     pub(crate) word: &'static str,
+    /// Its argument, evaluated.
+    pub(crate) argument: Value,
     /// What it does.
     pub(crate) kind: NodeKind,
     /// Explicit inputs.
@@ -60,8 +62,6 @@ pub(crate) enum NodeKind {
 pub(crate) struct Expander {
     /// The nodes so far, in file order.
     pub(crate) nodes: Vec<Node>,
-    /// The entries as evaluated, for the resolved Kurfile.
-    pub(crate) resolved: Vec<Value>,
     counters: BTreeMap<&'static str, u64>,
     layers: LiveList,
     tags: LiveMap,
@@ -108,8 +108,8 @@ impl Expander {
                 let common = common::read(cx, &entry);
                 let value = cx.deep(&arg.value);
                 let parsed = value.as_ref().map_err(|r| *r).and_then(|v| (layer.parse)(cx, v));
-                let resolved = value.unwrap_or_else(|_| arg.value.clone());
-                self.layer(cx, layer.word, arg, &resolved, parsed.ok(), common, freeze);
+                let evaluated = value.unwrap_or_else(|_| arg.value.clone());
+                self.layer(cx, layer.word, arg, evaluated, parsed.ok(), common, freeze);
             }
             Ok(Form::For(arg)) => self.operator(cx, &entry, arg, freeze),
             Err(_) => self.broken(cx, &entry),
@@ -122,7 +122,7 @@ impl Expander {
         cx: &mut Cx<'_>,
         word: &'static str,
         arg: &Entry,
-        evaluated: &Value,
+        evaluated: Value,
         parsed: Option<Parsed>,
         common: Common,
         freeze: bool,
@@ -133,7 +133,6 @@ impl Expander {
         }
         let span = cx.pair_span(&arg.key, &arg.value);
         let name = self.name(word, common.name.as_ref().or(short.as_ref()), span);
-        self.resolved.push(resolved_entry(&arg.key, evaluated, &common));
         self.register(&common, &name.value);
         let kind = match parsed {
             None => NodeKind::Broken,
@@ -148,6 +147,7 @@ impl Expander {
             name,
             span,
             word,
+            argument: evaluated,
             kind,
             inputs: common.inputs,
             sink: common.sink || (word == "output" && common.when),
@@ -202,6 +202,7 @@ impl Expander {
             name,
             span: entry.span,
             word: "layer",
+            argument: Value::new(Kind::Null, entry.span),
             kind: NodeKind::Broken,
             inputs: common.and_then(|c| c.inputs),
             sink: false,
@@ -226,27 +227,4 @@ impl Expander {
         common.tags.iter().for_each(|tag| self.tags.set(tag, name, false));
         common.oldest.iter().for_each(|tag| self.oldest.set(tag, name, true));
     }
-}
-
-/// The entry with its templates evaluated.
-fn resolved_entry(key: &Value, arg: &Value, common: &Common) -> Value {
-    let at = key.span;
-    let mut map = vec![Entry { key: key.clone(), value: arg.clone() }];
-    let mut add = |k: &str, value: Value| map.push(Entry { key: Value::text(k, at), value });
-    if let Some(name) = &common.name {
-        add("name", name.clone());
-    }
-    if let Some(inputs) = &common.inputs {
-        add("inputs", Value::new(Kind::List(inputs.value.iter().map(|n| Value::text(&n.value, n.span)).collect()), at));
-    }
-    if common.sink {
-        add("sink", Value::new(Kind::Bool(true), at));
-    }
-    if let Some(freeze) = common.freeze {
-        add("freeze", Value::new(Kind::Bool(freeze), at));
-    }
-    if !common.when {
-        add("when", Value::new(Kind::Bool(false), at));
-    }
-    Value::new(Kind::Map(map), at)
 }

@@ -31,7 +31,7 @@ pub(super) fn read<'v>(cx: &mut Cx<'_>, arg: &'v Value) -> Result<Loop<'v>, Repo
         }
         None => "index".to_owned(),
     };
-    let body = fields.need(cx, "iterate", "iterate:` with a list of layers, such as `- dense: 10")?;
+    let body = fields.need(cx, "iterate", "iterate: [dense: 10]")?;
     let body = convert::list(cx, body, &fields.what("iterate"), "a list of layers")?;
     Ok(Loop { range: range?, index, body })
 }

@@ -116,7 +116,7 @@ pub(super) fn resolve<'v>(cx: &mut Cx<'_>, entry: &'v Value) -> Result<Form<'v>,
             let d = if misplaced {
                 misplaced_parameter(&e.key, word)
             } else {
-                unknown_key(&e.key, &format!("a `{word}` entry"), &[common::FIELDS, &[word]].concat())
+                unknown_key(&e.key, &format!("the `{word}` entry"), &[common::FIELDS, &[word]].concat())
             };
             let reported = cx.fail(d);
             if misplaced {

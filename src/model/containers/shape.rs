@@ -1,12 +1,12 @@
 //! `flatten`, `expand` and `squeeze` (kur-reference 3.9, 3.10).
 
-use crate::diag::Reported;
+use crate::diag::{Diagnostic, Reported};
 use crate::frontend::Value;
-use crate::frontend::value::Kind;
+use crate::frontend::value::{AtValue, Kind};
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
-use crate::model::report::values::wrong_type;
+use crate::model::report::values::found;
 use crate::model::types::LayerKind;
 
 use super::Parsed;
@@ -19,8 +19,14 @@ pub(super) fn flatten(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> 
     match &arg.kind {
         Kind::Null => Ok(LayerKind::Flatten.into()),
         Kind::Map(m) if m.is_empty() => Ok(LayerKind::Flatten.into()),
-        _ => Err(cx.fail(wrong_type(arg, "`flatten`", "written without an argument"))),
+        _ => Err(cx.fail(no_argument(arg))),
     }
+}
+
+fn no_argument(arg: &Value) -> Diagnostic {
+    Diagnostic::error("wrong-type", format!("`flatten` takes no argument, found {}", found(arg)))
+        .at_value(arg, "remove this")
+        .help("write `- flatten`")
 }
 
 /// `expand: D` or `expand: {dimension: D}`.

@@ -15,6 +15,15 @@ use super::data::file;
 /// Keys of the mapping form.
 pub(super) const KEYS: &[&str] = &["path", "url", "checksum", "format", "header", "columns", "normalize", "missing"];
 
+/// Words for what belongs under `format`.
+const MISPLACED: &[(&str, &str)] = &[
+    ("delimiter", "delimiter"),
+    ("separator", "delimiter"),
+    ("seperator", "delimiter"),
+    ("sep", "delimiter"),
+    ("quote", "quote"),
+];
+
 /// Keys of a column group.
 const GROUP: &[&str] = &["from", "column", "normalize", "missing", "one_hot"];
 
@@ -27,10 +36,17 @@ pub(super) fn read(cx: &mut Cx<'_>, arg: &Value, base: &CsvSpec) -> Result<CsvSp
         };
     }
     if !matches!(arg.kind, Kind::Map(_)) {
-        let path = convert::text(cx, arg, "`csv`")?;
+        let path = convert::path(cx, arg, "`csv`")?;
         return Ok(CsvSpec { file: FileSpec { path, checksum: None }, ..base.clone() });
     }
-    let fields = Fields::open(cx, arg, "`csv`", KEYS, &[])?;
+    let mut known = KEYS.to_vec();
+    for e in arg.as_map().unwrap_or_default() {
+        if let Some((word, meant)) = MISPLACED.iter().find(|(w, _)| e.key.as_str() == Some(w)) {
+            cx.push(misplaced(&e.key, word, meant));
+            known.push(word);
+        }
+    }
+    let fields = Fields::open(cx, arg, "`csv`", &known, &[])?;
     let file = file(cx, &fields);
     let header = fields.read(cx, "header", convert::boolean);
     let normalize = fields.read(cx, "normalize", normalize);
@@ -139,6 +155,12 @@ fn column_names(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<String
         None if value.is_null() => Err(cx.fail(wrong_type(value, what, "a list of columns"))),
         None => Ok(vec![convert::text(cx, value, what)?]),
     }
+}
+
+fn misplaced(key: &Value, word: &str, meant: &str) -> Diagnostic {
+    Diagnostic::error("unknown-key", format!("`csv` has no key `{word}`"))
+        .at_value(key, "unknown key")
+        .help(format!("write `format: {{{meant}: …}}`"))
 }
 
 fn from_and_column(column: &Value, what: &str) -> Diagnostic {

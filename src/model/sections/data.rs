@@ -97,7 +97,7 @@ fn no_supplier(item: &Value) -> Diagnostic {
 /// A local file with its optional checksum: a path, or `{path, checksum, url}`. Downloads come later, so a `url` only
 /// passes when the file is already there.
 pub(super) fn file(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<FileSpec, Reported> {
-    let path = fields.read(cx, "path", convert::text)?;
+    let path = fields.read(cx, "path", convert::path)?;
     let checksum = fields.read(cx, "checksum", checksum)?;
     let here = path.as_ref().is_some_and(|p| cx.world.exists(&expand_path(cx.world, p)));
     match (path, fields.get("url")) {

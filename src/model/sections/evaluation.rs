@@ -36,7 +36,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, name: &str, value: &Value, inherited: &CsvSp
     let provider = provider::read(cx, &fields);
     let key = if name == "validate" { "best" } else { "initial" };
     let weights = fields.read(cx, "weights", |cx, v, what| weights::one(cx, v, what, key));
-    let destination = if name == "evaluate" { fields.read(cx, "destination", convert::text) } else { Ok(None) };
+    let destination = if name == "evaluate" { fields.read(cx, "destination", convert::path) } else { Ok(None) };
     let mut provider = provider?;
     if name != "validate" {
         // File order, so that results line up with their rows (kur-reference 6.6).

@@ -43,7 +43,7 @@ fn one(cx: &mut Cx<'_>, item: &Value, graph: Option<&Graph>) -> Result<Option<Lo
         .need(cx, "name", "name: categorical_crossentropy` or `name: mean_squared_error")
         .and_then(|v| name(cx, v));
     let weight = fields.read(cx, "weight", convert::number);
-    let target = fields.need(cx, "target", "target:` with the name of an output");
+    let target = fields.need(cx, "target", "target: NAME");
     let output = target.and_then(|v| output(cx, v, graph));
     let Some(output) = output? else { return kind.and(weight).map(|_| None) };
     let span = target.map_or(item.span, |v| v.span);

@@ -26,7 +26,7 @@ pub(super) fn read(cx: &mut Cx<'_>, arg: &Value) -> Result<SupplierSpec, Reporte
 
 fn part(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<FileSpec, Reported> {
     if !matches!(value.kind, Kind::Map(_)) {
-        return Ok(FileSpec { path: convert::text(cx, value, what)?, checksum: None });
+        return Ok(FileSpec { path: convert::path(cx, value, what)?, checksum: None });
     }
     let fields = Fields::open(cx, value, what, &["path", "checksum", "url"], &[])?;
     file(cx, &fields)

@@ -12,6 +12,7 @@ use crate::model::types::{Clip, Optimizer, OptimizerKind};
 
 const KNOWN: &[&str] = &["adam", "sgd"];
 const LATER: &[&str] = &["rmsprop", "adadelta"];
+const KEYS: &[&str] = &["name", "learning_rate", "decay", "clip", "momentum", "nesterov"];
 const LATER_KEYS: &[&str] = &["scale_rate", "scale_mode"];
 
 impl Default for Optimizer {
@@ -31,12 +32,16 @@ pub(super) fn read(cx: &mut Cx<'_>, value: &Value) -> Result<Optimizer, Reported
         Some(v) => name(cx, v)?,
         None => false,
     };
-    let (known, what, base): (&[&str], _, _) = if sgd {
-        (&["name", "learning_rate", "decay", "clip", "momentum", "nesterov"], "the optimizer `sgd`", plain_sgd())
-    } else {
-        (&["name", "learning_rate", "decay", "clip"], "the optimizer `adam`", Optimizer::default())
-    };
-    let fields = Fields::open(cx, value, what, known, LATER_KEYS)?;
+    let (what, base) =
+        if sgd { ("the optimizer `sgd`", plain_sgd()) } else { ("the optimizer `adam`", Optimizer::default()) };
+    let fields = Fields::open(cx, value, what, KEYS, LATER_KEYS)?;
+    if !sgd {
+        for e in value.as_map().unwrap_or_default() {
+            if let Some(key @ ("momentum" | "nesterov")) = e.key.as_str() {
+                cx.push(sgd_only(&e.key, key));
+            }
+        }
+    }
     let at_least_0 = |cx: &mut Cx<'_>, v: &Value, what: &str| {
         convert::number_where(cx, v, what, "a number of at least 0", |x| x >= 0.0)
     };
@@ -98,6 +103,12 @@ fn clip(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Clip, Reported> {
         (None, Some(x)) => Ok(if x > 0.0 { Clip::Abs(x) } else { Clip::None }),
         (None, None) => Err(cx.fail(wrong_type(value, what, "`norm: X` or `abs: X`"))),
     }
+}
+
+fn sgd_only(key: &Value, name: &str) -> Diagnostic {
+    Diagnostic::error("unknown-key", format!("the optimizer `adam` has no key `{name}`"))
+        .at_value(key, "unknown key")
+        .help(format!("`{name}` belongs to the optimizer `sgd`: write `name: sgd`"))
 }
 
 fn two_clips(abs: &Value) -> Diagnostic {

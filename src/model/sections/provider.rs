@@ -26,11 +26,12 @@ pub(super) fn read(cx: &mut Cx<'_>, section: &Fields<'_>) -> Result<ProviderSpec
     let default = ProviderSpec::default();
     let Some(value) = section.get("provider") else { return Ok(default) };
     let fields = Fields::open(cx, value, section.what("provider"), KEYS, LATER)?;
-    fields.read(cx, "name", |cx, v, what| convert::word(cx, v, what, &["batch_provider"]))?;
+    let name = fields.read(cx, "name", |cx, v, what| convert::word(cx, v, what, &["batch_provider"]));
     let batch_size = fields.read(cx, "batch_size", |cx, v, what| convert::whole(cx, v, what, 0));
     let num_batches = fields.read(cx, "num_batches", |cx, v, what| convert::whole(cx, v, what, 1));
     let randomize = fields.read(cx, "randomize", randomize);
     let force = fields.read(cx, "force_batch_size", convert::boolean);
+    name?;
     Ok(ProviderSpec {
         // 0 means the default in Kur.
         batch_size: batch_size?.filter(|n| *n > 0).unwrap_or(default.batch_size),
