@@ -59,10 +59,19 @@ fn resolved(case: &Case) -> String {
     let Some(kurfile) = kurfile else { return text };
     let again = case.with_input(&kurfile.resolved);
     let (reread, findings) = load(&again);
-    // Loops are unrolled in the text, so only their automatic names may differ.
+    // Loops are unrolled in the text, so automatic names may differ.
     let plain = |k: &Kurfile| {
         let mut k = k.clone();
-        k.outputs.iter_mut().for_each(|o| o.aliases.retain(|a| !a.starts_with("..for.")));
+        let hide = |name: &mut String| {
+            if name.starts_with("..") {
+                name.truncate(2);
+            }
+        };
+        k.layers.iter_mut().for_each(|l| hide(&mut l.name));
+        k.outputs.iter_mut().for_each(|o| {
+            o.aliases.retain(|a| !a.starts_with(".."));
+            hide(&mut o.name);
+        });
         model::dump(&k)
     };
     let same = reread.as_ref().map(plain) == Some(plain(&kurfile));

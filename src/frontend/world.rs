@@ -140,6 +140,16 @@ mod tests {
     use super::*;
 
     #[test]
+    fn the_real_world_reads_files() {
+        let root = env!("CARGO_MANIFEST_DIR");
+        let manifest = format!("{root}/Cargo.toml");
+        assert!(OsWorld.exists(&manifest) && OsWorld.read_file(&manifest).is_ok_and(|b| !b.is_empty()));
+        assert!(OsWorld.list_dir(root).iter().any(|n| n == "Cargo.toml"));
+        assert!(OsWorld.read_file(&format!("{root}/nothing.yml")).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
+        assert!(!OsWorld.hostname().is_empty());
+    }
+
+    #[test]
     fn paths_expand_like_python() {
         let mut world = MemoryWorld::default();
         world.env.insert("HOME".into(), "/home/k".into());

@@ -51,8 +51,11 @@ pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> R
             NodeKind::Layer(kind) => {
                 made_by[i] = u32::try_from(layers.len()).ok().map(LayerId);
                 let n = &nodes[i];
+                // Names are still complete here: only later nodes take them over.
+                let is_input = matches!(kind, LayerKind::Input { .. });
+                let name = n.names.first().filter(|_| !is_input).unwrap_or(&n.name);
                 let layer = Layer {
-                    name: n.name.value.clone(),
+                    name: name.value.clone(),
                     span: n.span,
                     inputs: sources,
                     kind: kind.clone(),

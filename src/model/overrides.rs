@@ -12,7 +12,6 @@ use crate::frontend::{Value, yaml};
 use super::report::values::found;
 use super::sections::SECTIONS;
 
-#[expect(missing_docs, reason = "the rules are documented in the grammar")]
 mod grammar {
     /// The generated parser.
     #[derive(pest_derive::Parser)]
@@ -64,7 +63,7 @@ impl Overrides {
         let mut state = Ok(());
         for o in self.list {
             if let Err(d) = put(root, &o.path, o.value) {
-                state = Err(sink.fail(d));
+                state = Err(sink.fail(*d));
             }
         }
         state
@@ -112,7 +111,7 @@ fn bad_syntax(text: &str, file: FileId) -> Diagnostic {
 }
 
 /// Follows the path and replaces or adds the value.
-fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Diagnostic> {
+fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Box<Diagnostic>> {
     let mut at = root;
     for (depth, segment) in path.iter().enumerate() {
         // A file without a section, or `train:` with nothing below, gets a mapping.
@@ -123,9 +122,9 @@ fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Diagnosti
         at = match (&mut at.kind, segment.index) {
             (Kind::List(items), Some(i)) => {
                 let len = items.len();
-                items.get_mut(i).ok_or_else(|| no_item(segment, len))?
+                items.get_mut(i).ok_or_else(|| Box::new(no_item(segment, len)))?
             }
-            (Kind::List(items), None) => return Err(not_an_index(segment, items.len())),
+            (Kind::List(items), None) => return Err(Box::new(not_an_index(segment, items.len()))),
             (Kind::Map(map), _) => {
                 let name = if depth == 0 { spelling(map, &segment.text) } else { segment.text.clone() };
                 let i = match map.iter().position(|e| e.key.written.as_deref() == Some(&name)) {
@@ -138,7 +137,7 @@ fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Diagnosti
                 };
                 &mut map[i].value
             }
-            _ => return Err(not_a_collection(segment, &here)),
+            _ => return Err(Box::new(not_a_collection(segment, &here))),
         };
     }
     *at = value;

@@ -23,43 +23,43 @@ use similar::TextDiff;
 
 /// One case of a file.
 #[derive(Clone, Debug)]
-pub struct Case {
+pub(crate) struct Case {
     /// Its name; empty for the part above the first `#----` line.
-    pub name: String,
+    pub(crate) name: String,
     /// The word after `test`.
-    pub command: String,
+    pub(crate) command: String,
     /// The `#! key=value` lines.
-    pub options: Vec<(String, String)>,
+    pub(crate) options: Vec<(String, String)>,
     /// The input, at its line in the file.
-    pub input: String,
+    pub(crate) input: String,
     /// The expected output; `None` when there are no `#~` lines.
-    pub expected: Option<String>,
+    pub(crate) expected: Option<String>,
     /// Lines of the file, from and to (exclusive).
     lines: (usize, usize),
 }
 
 impl Case {
     /// The same case with another input and no options.
-    pub fn with_input(&self, input: &str) -> Case {
+    pub(crate) fn with_input(&self, input: &str) -> Case {
         Case { input: input.to_owned(), options: Vec::new(), ..self.clone() }
     }
 
     /// The values of an option, in order.
-    pub fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
+    pub(crate) fn all<'a>(&'a self, key: &'a str) -> impl Iterator<Item = &'a str> {
         self.options.iter().filter(move |(k, _)| k == key).map(|(_, v)| v.as_str())
     }
 
     /// The last value of an option.
-    pub fn option<'a>(&'a self, key: &'a str) -> Option<&'a str> {
+    pub(crate) fn option<'a>(&'a self, key: &'a str) -> Option<&'a str> {
         self.all(key).last()
     }
 }
 
 /// A command: the output for a case.
-pub type Run = fn(&Case) -> String;
+pub(crate) type Run = fn(&Case) -> String;
 
 /// One test for each file below `tests/filetests/<folder>` with one of the extensions.
-pub fn trials(folder: &str, extensions: &[&str], commands: &'static [(&'static str, Run)]) -> Vec<Trial> {
+pub(crate) fn trials(folder: &str, extensions: &[&str], commands: &'static [(&'static str, Run)]) -> Vec<Trial> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests").join(folder);
     let mut files = Vec::new();
     collect(&root, extensions, &mut files);
@@ -76,7 +76,7 @@ pub fn trials(folder: &str, extensions: &[&str], commands: &'static [(&'static s
 }
 
 /// The inputs of all cases of a folder.
-pub fn inputs(folder: &str, extensions: &[&str]) -> Result<Vec<String>, Failed> {
+pub(crate) fn inputs(folder: &str, extensions: &[&str]) -> Result<Vec<String>, Failed> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/filetests").join(folder);
     let mut files = Vec::new();
     collect(&root, extensions, &mut files);

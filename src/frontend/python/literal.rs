@@ -11,7 +11,6 @@ use pest::iterators::Pair;
 use crate::diag::Span;
 use crate::frontend::value::{Entry, Kind, Style, Value};
 
-#[expect(missing_docs, reason = "the rules are documented in the grammar")]
 mod grammar {
     /// The generated parser.
     #[derive(pest_derive::Parser)]

@@ -73,7 +73,10 @@ pub(super) fn render_error(e: &Error, place: &Place<'_>, scope: &Scope, env: &En
             unknown_filter(place, range, detail, filter)
         }
         ErrorKind::UnknownFunction => unknown_function(place, range, detail, scope),
-        _ => match undefined(place, range.clone(), scope, env) {
+        kind => match undefined(place, range.clone(), scope, env)
+            // A name may be missing on purpose (`x | default(3)`), so only errors that speak of it count.
+            .filter(|_| kind == ErrorKind::UndefinedError || detail.contains("undefined"))
+        {
             Some(d) => d,
             None if detail.ends_with(" is undefined") => {
                 let what = detail.trim_end_matches(" is undefined");

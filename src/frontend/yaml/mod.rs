@@ -8,11 +8,12 @@
 mod report;
 pub mod scalar;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, btree_map};
 
 use saphyr_parser::{Event, Parser, ScalarStyle, StrInput, Tag};
 
 use crate::diag::{FileId, Reported, Sink, Span};
+use crate::frontend::python;
 use crate::frontend::value::{Entry, Kind, Style, Value, Via};
 
 /// Nodes that aliases may add to one file, so that a few lines cannot become gigabytes.
@@ -176,12 +177,12 @@ impl<'a> Reader<'a, '_> {
         let kind = match tag {
             None if style == Style::Plain => scalar::resolve(text),
             None => as_text(),
-            Some(t) if !t.is_yaml_core_schema() && !(t.handle == "!" && t.suffix.is_empty()) => {
+            Some(t) if !(t.is_yaml_core_schema() || is_non_specific(t)) => {
                 return Err(self.sink.fail(report::unsupported_tag(&t.to_string(), span)));
             }
             Some(t) => {
                 let read = match t.suffix.as_str() {
-                    "" | "str" => Some(as_text()),
+                    "" | "!" | "str" => Some(as_text()),
                     "null" => Some(Kind::Null),
                     "bool" => scalar::boolean(text).map(Kind::Bool),
                     "int" => scalar::integer(text).map(Kind::Int),
@@ -226,6 +227,8 @@ impl<'a> Reader<'a, '_> {
 
     fn mapping(&mut self, start: Span, depth: usize) -> Result<Value, Reported> {
         let mut own: Vec<Entry> = Vec::new();
+        // Where each key stands in `own`; the printed form tells keys of different kinds apart.
+        let mut seen: BTreeMap<String, usize> = BTreeMap::new();
         let mut merges: Vec<(Span, Value)> = Vec::new();
         let end = loop {
             let (event, span) = self.next()?;
@@ -238,11 +241,18 @@ impl<'a> Reader<'a, '_> {
             let value = self.node(event, span, depth + 1)?;
             if is_merge {
                 merges.push((key.span, value));
-            } else if let Some(old) = own.iter_mut().find(|e| e.key.same(&key)) {
-                self.sink.push(report::duplicate_key(&key, old.key.span));
-                *old = Entry { key, value };
-            } else {
-                own.push(Entry { key, value });
+                continue;
+            }
+            match seen.entry(python::repr(&key)) {
+                btree_map::Entry::Occupied(at) => {
+                    let old = &mut own[*at.get()];
+                    self.sink.push(report::duplicate_key(&key, old.key.span));
+                    *old = Entry { key, value };
+                }
+                btree_map::Entry::Vacant(at) => {
+                    at.insert(own.len());
+                    own.push(Entry { key, value });
+                }
             }
         };
         let first = own.first().map(|e| e.key.span).or(merges.first().map(|m| m.0));
@@ -314,8 +324,16 @@ impl<'a> Reader<'a, '_> {
     }
 }
 
+/// A lone `!`, which makes any scalar text.
+fn is_non_specific(tag: &Tag) -> bool {
+    matches!((tag.handle.as_str(), tag.suffix.as_str()), ("!", "") | ("", "!"))
+}
+
 /// `!!float` also takes integers.
 #[expect(clippy::cast_precision_loss, reason = "the tag asks for a float")]
 fn tagged_float(text: &str) -> Option<f64> {
     scalar::float(text).or_else(|| scalar::integer(text).map(|n| n as f64)).or_else(|| text.parse().ok())
 }
+
+#[cfg(test)]
+mod tests;

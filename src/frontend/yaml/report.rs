@@ -85,6 +85,10 @@ pub(super) fn syntax(text: &str, file: FileId, at: usize, info: &str) -> Diagnos
     if let Some(tab) = tab_indentation(text, file, at) {
         return tab;
     }
+    if info.contains("recursion limit") {
+        let at = visible(text, at);
+        return Diagnostic::error("too-deep", "collections nest too deeply").at(Span::new(file, at, at), "too deep");
+    }
     if info.contains("unknown anchor") {
         return unknown_anchor(text, file, at);
     }
