@@ -1,5 +1,6 @@
 //! kurc: an ahead-of-time compiler for Kurfiles.
 
+pub mod codegen;
 pub mod diag;
 pub mod frontend;
 pub mod ir;

@@ -10,9 +10,13 @@ use crate::ir::kernel::{
     Access, BufDecl, BufId, IdxId, Index, Kernel, LoopMode, Operand, ReduceOp, Scalar, ScalarOp, Stmt, ValId,
 };
 
-#[derive(pest_derive::Parser)]
-#[grammar = "../grammar/kernel.pest"]
-struct KernelParser;
+use grammar::{KernelParser, Rule};
+
+mod grammar {
+    #[derive(pest_derive::Parser)]
+    #[grammar = "../grammar/kernel.pest"]
+    pub(super) struct KernelParser;
+}
 
 /// A syntax error or an unknown name, with its place.
 #[derive(Clone, Debug, PartialEq, Eq)]
