@@ -53,14 +53,20 @@ class Peer:
         return programs.event(line, name, self.command)
 
     def window(self, seconds):
-        self.process.stdin.write(f"{seconds}\n")
-        self.process.stdin.flush()
+        try:
+            self.process.stdin.write(f"{seconds}\n")
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass  # it has ended; reading tells why
         found = self.read("window")
         self.rss_mb = found["rss_mb"]
         return found["samples_per_s"]
 
     def close(self):
-        self.process.stdin.close()
+        try:
+            self.process.stdin.close()
+        except BrokenPipeError:
+            pass
         self.process.wait()
 
 
@@ -193,7 +199,7 @@ def versions(args):
     """Versions of what is compared."""
     found = {}
     if args.kurc:
-        found["kurc"] = programs.run(args.kurc, "--version")[0].strip()
+        found["kurc"] = programs.run(args.kurc, "--version")[0].strip().removeprefix("kurc ")
     wanted = ["jax", "jaxlib", "flax", "optax", "keras", "tensorflow-cpu", "tensorflow", "torch"]
     code = (
         "import json, sys, importlib.metadata as m\n"
