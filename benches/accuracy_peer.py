@@ -59,7 +59,7 @@ def idx(path):
 
 
 def images():
-    """Images and digits of both parts; each part's pixels are 0 to 1 less that part's mean, as Kur's supplier has it."""
+    """Images and digits of both parts. Pixels are 0 to 1 less the mean of their own part, as Kur's supplier has it."""
     for part in ("train", "test"):
         x = idx(FIXTURES / "digits" / f"digits-{part}-images-idx3-ubyte.gz")[..., None] / 255
         y = idx(FIXTURES / "digits" / f"digits-{part}-labels-idx1-ubyte.gz")

@@ -170,7 +170,8 @@ def table(head, rows):
 
 def print_results(results):
     print("\n" + table(
-        ["workload", "threads", "framework", "samples/s", "lowest to highest", "ratio to best peer", "peak MB", "first step, s"],
+        ["workload", "threads", "framework", "samples/s", "lowest to highest", "ratio to best peer", "peak MB",
+         "first step, s"],
         [
             [
                 r["workload"], r["threads"], r["framework"], f"{r['samples_per_s']:.0f}",
@@ -242,7 +243,8 @@ def arguments():
     parser.add_argument("--threads", type=names(None), default=["1", "2"], help="default: 1,2")
     parser.add_argument("--rounds", type=int, default=5, help="windows of each contender (default: 5)")
     parser.add_argument("--seconds", type=float, default=0.5, help="length of a window (default: 0.5)")
-    parser.add_argument("--output", type=pathlib.Path, default=HERE / "results.json", help="default: benches/results.json")
+    parser.add_argument("--output", type=pathlib.Path, default=HERE / "results.json",
+                        help="default: benches/results.json")
     args = parser.parse_args()
     args.cpus = os.sched_getaffinity(0)
     try:
