@@ -6,6 +6,8 @@
 #[cfg(test)]
 mod check;
 pub mod level;
+#[cfg(test)]
+mod tests;
 
 mod conv;
 mod gemm;
@@ -211,10 +213,17 @@ pub fn name(call: &LibCall) -> &'static str {
     }
 }
 
-/// Bounds positions along each axis, and the size of padded copies, so that index arithmetic cannot overflow; refuses
-/// strides of zero.
+/// Bounds positions along each axis, the size of padded copies and the number of taps and stride classes, so that index
+/// arithmetic cannot overflow and preparation stays small; refuses strides of zero and absent channels.
 fn check_windows(c: &Conv) -> Result<(), CallError> {
     const FAR: usize = 1 << 30;
+    if c.cin == 0 || c.cout == 0 {
+        return Err(CallError("there are no channels".to_owned()));
+    }
+    let product = |v: &[usize; 3]| v.iter().fold(1_usize, |a, b| a.saturating_mul(*b));
+    if product(&c.kernel) > 1 << 20 || product(&c.stride) > 1 << 20 {
+        return Err(CallError("a window or stride is larger than any sensible one".to_owned()));
+    }
     let mut cells = c.cin.max(c.cout);
     for a in 0..3 {
         let span = c.kernel[a].saturating_mul(c.dilation[a]).saturating_add(c.pad[a]);

@@ -44,7 +44,8 @@ impl Pooling {
         let row = w * conv.kernel.iter().product::<usize>() * conv.cin;
         let (units, work) = if forward { (conv.batch * d * h, row) } else { (conv.batch, row * d * h) };
         let chunk = (CHUNK / work.max(1)).max(1);
-        let chunks = units.div_ceil(chunk);
+        // A backward pass over no windows still clears its output.
+        let chunks = if forward && row == 0 { 0 } else { units.div_ceil(chunk) };
         let phases = [Phase { chunks, parallel: chunks >= 2 }];
         Pooling { conv, op, chunk, units, phases, kernel: part_for(level) }
     }

@@ -38,7 +38,7 @@ struct Part {
 impl Rows {
     pub(crate) fn new(rows: usize, cols: usize, op: RowOp, level: Level) -> Rows {
         let chunk = (CHUNK / cols.max(1)).max(1);
-        let chunks = rows.div_ceil(chunk);
+        let chunks = if cols == 0 && op != RowOp::ArgMax { 0 } else { rows.div_ceil(chunk) };
         let phases = [Phase { chunks, parallel: chunks >= 2 }];
         Rows { rows, cols, chunk, phases, op, kernel: part_for(level) }
     }
