@@ -1,1 +1,2 @@
-fn main(){}
+//! The kurc program.
+fn main() {}

@@ -4,6 +4,7 @@ pub mod abi;
 pub mod cpu;
 pub mod data;
 pub mod dim;
+pub mod error;
 pub mod exec;
 pub mod payload;
 pub mod plan;

@@ -1,1 +1,341 @@
-//! The data pipeline.
+//! The data pipeline: a section of the Kurfile goes in, named tensors of whole data sets come out, cut into batches.
+//!
+//! The way of the data: [`file`] opens bytes, [`csv`] and [`idx`] read them, [`bind`] decides which columns make which
+//! model input or loss target, [`table`] reads those columns, [`encode`] learns statistics and classes and makes
+//! tensors, [`order`] shuffles rows, [`batch`] gathers them. [`probe`] (what the compiler asks) and [`load`] (what a
+//! run does) share every step, so a shape seen at build time is the shape loaded later.
+//!
+//! Invariant: statistics and classes come from training data only. They are kept in [`Learned`], travel with the
+//! weights, and every later section is encoded with them.
+
+pub mod batch;
+pub mod bind;
+pub mod csv;
+pub mod encode;
+pub mod errors;
+pub mod file;
+pub mod idx;
+pub mod learned;
+pub mod order;
+pub mod table;
+
+use crate::error::Result;
+use crate::spec::{CsvSpec, FileSpec, OutputSpec, RunSpec, SectionSpec, SupplierSpec};
+
+use self::bind::Wanted;
+pub use self::learned::{Encoding, Learned, LearnedColumn, LearnedSource};
+use self::table::RawSource;
+
+/// Whether a source feeds the model or is compared with an output.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// A model input.
+    Input,
+    /// A loss target, or the truth of an output.
+    Target,
+}
+
+/// What is known of a loss target before its data is seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TargetHint {
+    /// Primary name of the output.
+    pub name: String,
+    /// Other names of the same output; data may carry any of them (kur-reference 2.5).
+    pub aliases: Vec<String>,
+    /// Units of the softmax that makes the output; `None` when it is no softmax.
+    pub softmax_width: Option<u64>,
+}
+
+impl TargetHint {
+    /// The hint of a resolved output.
+    #[must_use]
+    pub fn of(output: &OutputSpec) -> TargetHint {
+        TargetHint {
+            name: output.name.clone(),
+            aliases: output.aliases.clone(),
+            softmax_width: if output.softmax { output.shape.last().copied() } else { None },
+        }
+    }
+
+    /// Whether data under `name` belongs to this output.
+    #[must_use]
+    pub fn is_called(&self, name: &str) -> bool {
+        self.name == name || self.aliases.iter().any(|a| a == name)
+    }
+}
+
+/// Whether targets are needed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Truth {
+    /// Training and tests: a missing target is an error.
+    Required,
+    /// Evaluation: targets are used when the data has them.
+    Optional,
+    /// Prediction: targets are not read.
+    Ignored,
+}
+
+/// What the data of a section looks like.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Probe {
+    /// Sources that belong to a model input or loss target.
+    pub sources: Vec<ProbedSource>,
+    /// Every name that the data offers: columns of CSV files, sources of the other suppliers.
+    pub offered: Vec<String>,
+}
+
+/// One source of a [`Probe`].
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProbedSource {
+    /// Name of the model input, or primary name of the output.
+    pub name: String,
+    /// Which of the two.
+    pub role: Role,
+    /// Shape of one sample; one number has the shape `[1]`.
+    pub shape: Vec<u64>,
+    /// Class names when the source is a class target.
+    pub classes: Option<Vec<String>>,
+}
+
+impl Probe {
+    /// The source of an input or output.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&ProbedSource> {
+        self.sources.iter().find(|s| s.name == name)
+    }
+}
+
+/// The values of one source for all rows.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Store {
+    /// Row-major numbers.
+    Numbers(Vec<f32>),
+    /// Row-major bytes and the number that each byte stands for.
+    Bytes(Vec<u8>, Box<[f32; 256]>),
+    /// A class per row, read as a one-hot row of the given width.
+    Classes(Vec<u32>, usize),
+}
+
+/// One named tensor of a data set.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Source {
+    /// Name of the model input, or primary name of the output.
+    pub name: String,
+    /// Which of the two.
+    pub role: Role,
+    /// Shape of one sample.
+    pub shape: Vec<u64>,
+    /// Whether only the number of elements counts, since columns have no shape of their own.
+    pub reshapes: bool,
+    /// The values.
+    pub store: Store,
+}
+
+impl Source {
+    /// Elements of one sample.
+    #[must_use]
+    pub fn width(&self) -> usize {
+        self.shape.iter().map(|&d| usize::try_from(d).unwrap_or(usize::MAX)).product()
+    }
+
+    /// The class of a row when the source is a class target.
+    #[must_use]
+    pub fn class(&self, row: usize) -> Option<usize> {
+        match &self.store {
+            Store::Classes(index, _) => index.get(row).and_then(|&c| usize::try_from(c).ok()),
+            _ => None,
+        }
+    }
+
+    /// Writes one sample; `out` has [`Source::width`] elements.
+    pub fn write_row(&self, row: usize, out: &mut [f32]) {
+        let width = out.len();
+        let range = row * width..(row + 1) * width;
+        match &self.store {
+            Store::Numbers(values) => out.copy_from_slice(&values[range]),
+            Store::Bytes(values, table) => {
+                for (to, from) in out.iter_mut().zip(&values[range]) {
+                    *to = table[usize::from(*from)];
+                }
+            }
+            Store::Classes(index, _) => {
+                out.fill(0.0);
+                out[index[row] as usize] = 1.0;
+            }
+        }
+    }
+}
+
+/// A loaded section: every source has [`Dataset::rows`] samples.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Dataset {
+    /// Number of samples.
+    pub rows: usize,
+    /// The sources that the model needs.
+    pub sources: Vec<Source>,
+    /// Places of left-out rows (`missing: drop`) in the sequence of all data rows, ascending, from 0.
+    pub dropped: Vec<usize>,
+    /// Remarks for the user.
+    pub notes: Vec<String>,
+}
+
+impl Dataset {
+    /// The source of an input or output.
+    #[must_use]
+    pub fn get(&self, name: &str) -> Option<&Source> {
+        self.sources.iter().find(|s| s.name == name)
+    }
+}
+
+/// Looks at the data of a section: which inputs and targets it feeds and with what shapes. Reads no more than it needs:
+/// the header of a CSV file, its target column when that may hold classes, the header of an IDX file.
+///
+/// # Errors
+/// Everything that makes binding impossible: missing files or columns, ambiguous columns, an empty file.
+pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHint]) -> Result<Probe> {
+    let wanted = Wanted { inputs: input_names, targets, truth: Truth::Optional };
+    let collected = Collected::new(section, &wanted, None, Depth::Shapes)?;
+    let mut sources = Vec::new();
+    for raw in &collected.tables {
+        let learned = encode::learn(raw, Depth::Shapes)?;
+        sources.push(ProbedSource {
+            name: raw.name.clone(),
+            role: raw.role,
+            shape: learned.shape(),
+            classes: learned.classes().map(<[String]>::to_vec),
+        });
+    }
+    for image in collected.images {
+        let classes = image.learned.classes().map(<[String]>::to_vec);
+        sources.push(ProbedSource { name: image.name, role: image.role, shape: image.shape, classes });
+    }
+    Ok(Probe { sources, offered: collected.offered })
+}
+
+/// Loads a section. With `learned`, columns are found and encoded as in training; without, statistics and classes are
+/// learned from this data, which is then training data.
+///
+/// # Errors
+/// Every defect of the data, with file, row, column and value where they apply.
+pub fn load(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned>) -> Result<(Dataset, Learned)> {
+    let mut collected = Collected::new(section, wanted, learned, Depth::Values)?;
+    let mut result = Learned { header: std::mem::take(&mut collected.header), sources: Vec::new() };
+    let mut sources = Vec::new();
+    for raw in collected.tables {
+        let known = learned.and_then(|l| l.source(&raw.name));
+        let lesson = match known {
+            Some(known) => known.clone(),
+            None => encode::learn(&raw, Depth::Values)?,
+        };
+        collected.notes.extend(raw.notes());
+        sources.push(encode::apply(raw, &lesson)?);
+        result.sources.push(lesson);
+    }
+    for image in collected.images {
+        result.sources.push(image.learned.clone());
+        sources.push(image.into_source());
+    }
+    bind::check_complete(section, wanted, &sources, &collected.offered)?;
+    let rows = same_rows(&sources)?;
+    let dataset = Dataset { rows, sources, dropped: collected.dropped, notes: collected.notes };
+    Ok((dataset, learned.cloned().unwrap_or(result)))
+}
+
+/// How much of the data to read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Depth {
+    /// Enough to know shapes and classes.
+    Shapes,
+    /// Everything.
+    Values,
+}
+
+/// The suppliers of a section, read and stacked by name (kur-reference 6.1).
+struct Collected {
+    tables: Vec<RawSource>,
+    images: Vec<idx::IdxSource>,
+    offered: Vec<String>,
+    header: Vec<String>,
+    dropped: Vec<usize>,
+    notes: Vec<String>,
+}
+
+impl Collected {
+    fn new(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned>, depth: Depth) -> Result<Collected> {
+        if section.data.is_empty() {
+            return Err(errors::no_data());
+        }
+        let mut all = Collected {
+            tables: Vec::new(),
+            images: Vec::new(),
+            offered: Vec::new(),
+            header: Vec::new(),
+            dropped: Vec::new(),
+            notes: Vec::new(),
+        };
+        let mut rows_before = 0;
+        for supplier in &section.data {
+            match supplier {
+                SupplierSpec::Csv(spec) => {
+                    let mut file = csv::CsvFile::open(spec, learned)?;
+                    all.notes.extend(file.take_notes());
+                    let bound = bind::bind(&file, spec, wanted, learned)?;
+                    all.offered.extend(file.names().iter().cloned());
+                    if all.header.is_empty() {
+                        all.header = file.names().to_vec();
+                    }
+                    let read = table::read(&mut file, bound, &mut all.tables, depth)?;
+                    all.dropped.extend(read.dropped.iter().map(|r| r + rows_before));
+                    rows_before += read.records;
+                }
+                SupplierSpec::Mnist { images, labels } => {
+                    all.offered.extend([idx::IMAGES.to_owned(), idx::LABELS.to_owned()]);
+                    idx::read(images, labels, wanted, depth, &mut all.images)?;
+                }
+            }
+        }
+        Ok(all)
+    }
+}
+
+fn same_rows(sources: &[Source]) -> Result<usize> {
+    let rows_of = |s: &Source| match &s.store {
+        Store::Numbers(v) => v.len() / s.width().max(1),
+        Store::Bytes(v, _) => v.len() / s.width().max(1),
+        Store::Classes(v, _) => v.len(),
+    };
+    let Some(first) = sources.first() else { return Ok(0) };
+    let rows = rows_of(first);
+    match sources.iter().find(|s| rows_of(s) != rows) {
+        Some(other) => Err(errors::row_counts(&first.name, rows, &other.name, rows_of(other))),
+        None => Ok(rows),
+    }
+}
+
+/// The outputs whose targets a run needs: those with a loss.
+#[must_use]
+pub fn loss_targets(run: &RunSpec) -> Vec<TargetHint> {
+    run.outputs.iter().filter(|o| o.loss.is_some()).map(TargetHint::of).collect()
+}
+
+/// A section whose data is one CSV file from the command line. Columns, normalisation and file format are those of the
+/// section's own CSV supplier, else of the first of `others` that has one.
+#[must_use]
+pub fn with_file(section: Option<&SectionSpec>, others: &[Option<&SectionSpec>], path: &str) -> SectionSpec {
+    let csv_of = |s: &SectionSpec| {
+        s.data.iter().find_map(|d| match d {
+            SupplierSpec::Csv(c) => Some(c.clone()),
+            SupplierSpec::Mnist { .. } => None,
+        })
+    };
+    let spec = section
+        .and_then(csv_of)
+        .or_else(|| others.iter().flatten().find_map(|s| csv_of(s)))
+        .unwrap_or_else(|| CsvSpec { header: true, ..CsvSpec::default() });
+    let provider = section.or_else(|| others.iter().flatten().copied().next()).map(|s| s.provider.clone());
+    let file = FileSpec { path: path.to_owned(), checksum: None };
+    SectionSpec { data: vec![SupplierSpec::Csv(CsvSpec { file, ..spec })], provider: provider.unwrap_or_default() }
+}
+
+#[cfg(test)]
+mod tests;
