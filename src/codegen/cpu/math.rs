@@ -193,7 +193,7 @@ impl Vector<'_> {
         let scaled = self.mul(x, up);
         let x = self.select(subnormal, scaled, x);
         let (e, m) = self.split(x);
-        let e = self.from_int(e);
+        let e = self.float_of_int(e);
         let shift = self.f(23.0);
         let shift = self.and(subnormal, shift);
         (self.sub(e, shift), m)
@@ -254,7 +254,7 @@ impl Vector<'_> {
         let err = self.mul(err, inv);
         let err = self.and(near, err);
         let f = self.add(f, err);
-        let e = self.from_int(e);
+        let e = self.float_of_int(e);
         let y = self.log_sum(e, f);
         self.log_special(u, y)
     }
@@ -278,7 +278,7 @@ impl Vector<'_> {
         let (n, r) = (self.join(n_lo, n_hi), self.join(r_lo, r_hi));
         let q = self.poly(r, &EXP2);
         let p = self.fma(r, q, one);
-        let n = self.to_int(n);
+        let n = self.int_of_float(n);
         let half = self.sar(n, 1);
         let rest = self.isub(n, half);
         let y = self.scale(p, half, rest);

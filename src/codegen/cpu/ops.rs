@@ -182,12 +182,12 @@ impl Vector<'_> {
     }
 
     /// Signed integers as floats.
-    pub(super) fn from_int(&mut self, a: Reg) -> Reg {
+    pub(super) fn float_of_int(&mut self, a: Reg) -> Reg {
         self.map1(a, |v, a| v.b.ins().fcvt_from_sint(types::F32X4, a))
     }
 
     /// Floats with integer values as integers.
-    pub(super) fn to_int(&mut self, a: Reg) -> Reg {
+    pub(super) fn int_of_float(&mut self, a: Reg) -> Reg {
         self.map1(a, |v, a| v.b.ins().x86_cvtt2dq(types::I32X4, a))
     }
 
@@ -407,7 +407,7 @@ impl Vector<'_> {
         let x = self.iadd(x, stream);
         let x = self.mix(x);
         let x = self.shr(x, 8);
-        let x = self.from_int(x);
+        let x = self.float_of_int(x);
         let unit = self.f(1.0 / 16_777_216.0);
         self.mul(x, unit)
     }
