@@ -1,5 +1,10 @@
 //! kurc: an ahead-of-time compiler for Kurfiles.
 
+pub mod codegen;
 pub mod diag;
+pub mod frontend;
 pub mod ir;
+pub mod link;
+pub mod lower;
 pub mod model;
+pub mod passes;

@@ -10,6 +10,7 @@ pub mod error;
 pub mod exec;
 pub mod payload;
 pub mod plan;
+pub mod pool;
 pub mod spec;
 pub mod train;
 pub mod weights;

@@ -153,12 +153,26 @@ impl Sink {
         self.found.iter().any(|d| d.severity == Severity::Error)
     }
 
+    /// Number of errors so far, to tell whether a part of a stage added some.
+    #[must_use]
+    pub fn error_count(&self) -> usize {
+        self.found.iter().filter(|d| d.severity == Severity::Error).count()
+    }
+
     /// `Err` when an error was pushed.
     ///
     /// # Errors
     /// [`Reported`] when there are errors.
     pub fn check(&self) -> Result<(), Reported> {
-        if self.has_errors() { Err(Reported(())) } else { Ok(()) }
+        self.check_since(0)
+    }
+
+    /// `Err` when there are more errors than `before`, an earlier [`Sink::error_count`].
+    ///
+    /// # Errors
+    /// [`Reported`] when errors were added.
+    pub fn check_since(&self, before: usize) -> Result<(), Reported> {
+        if self.error_count() > before { Err(Reported(())) } else { Ok(()) }
     }
 
     /// All findings in source order (those without a place first).

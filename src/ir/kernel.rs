@@ -2,7 +2,10 @@
 //!
 //! A [`Kernel`] is one function. Its body is a list of statements; scalar values are in SSA form ([`ValId`], each
 //! defined once, visible until the end of the block that defines it, except loop results). Loop indices ([`IdxId`])
-//! appear only in [`Index`] expressions. The text form is in `ir/text/kernel.rs`, the judge in `ir/interp/kernel.rs`.
+//! appear only in [`Index`] expressions. The text form is in `ir/text/kernel_print.rs` and `ir/text/kernel_parse.rs`, the
+//! rules are checked by `ir/verify_kernel.rs`, the judge is `ir/interp/kernel.rs`.
+//!
+//! Buffers of one launch do not overlap, so a back end may load from an `In` buffer earlier than the text says.
 
 use kur_runtime::dim::{Dim, SymbolTable};
 
@@ -237,6 +240,32 @@ pub enum ScalarOp {
     FromU32,
 }
 
+/// Every operation with its name in text.
+const SCALAR_OPS: [(ScalarOp, &str); 22] = [
+    (ScalarOp::Add, "add"),
+    (ScalarOp::Sub, "sub"),
+    (ScalarOp::Mul, "mul"),
+    (ScalarOp::Div, "div"),
+    (ScalarOp::Max, "max"),
+    (ScalarOp::Min, "min"),
+    (ScalarOp::Pow, "pow"),
+    (ScalarOp::Lt, "lt"),
+    (ScalarOp::Le, "le"),
+    (ScalarOp::Eq, "eq"),
+    (ScalarOp::Select, "select"),
+    (ScalarOp::Neg, "neg"),
+    (ScalarOp::Abs, "abs"),
+    (ScalarOp::Sign, "sign"),
+    (ScalarOp::Sqrt, "sqrt"),
+    (ScalarOp::Exp, "exp"),
+    (ScalarOp::Log, "log"),
+    (ScalarOp::Log1p, "log1p"),
+    (ScalarOp::Expm1, "expm1"),
+    (ScalarOp::Tanh, "tanh"),
+    (ScalarOp::Sigmoid, "sigmoid"),
+    (ScalarOp::FromU32, "from_u32"),
+];
+
 impl ScalarOp {
     /// Number of operands.
     #[must_use]
@@ -265,5 +294,145 @@ impl ScalarOp {
             | ScalarOp::Sigmoid
             | ScalarOp::FromU32 => 1,
         }
+    }
+    /// All operations, in the order of their declaration.
+    pub fn all() -> impl Iterator<Item = ScalarOp> {
+        SCALAR_OPS.iter().map(|(op, _)| *op)
+    }
+
+    /// The name in text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        SCALAR_OPS.iter().find(|(op, _)| *op == self).map_or("?", |(_, name)| name)
+    }
+
+    /// Looks an operation up by its name in text.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<ScalarOp> {
+        SCALAR_OPS.iter().find(|(_, n)| *n == name).map(|(op, _)| *op)
+    }
+}
+
+impl ReduceOp {
+    /// The name in text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            ReduceOp::Add => "add",
+            ReduceOp::Max => "max",
+            ReduceOp::Min => "min",
+        }
+    }
+
+    /// The neutral element, which an empty reduction gives.
+    #[must_use]
+    pub fn neutral(self) -> f64 {
+        match self {
+            ReduceOp::Add => 0.0,
+            ReduceOp::Max => f64::NEG_INFINITY,
+            ReduceOp::Min => f64::INFINITY,
+        }
+    }
+
+    /// The scalar operation that combines two values.
+    #[must_use]
+    pub fn combine(self) -> ScalarOp {
+        match self {
+            ReduceOp::Add => ScalarOp::Add,
+            ReduceOp::Max => ScalarOp::Max,
+            ReduceOp::Min => ScalarOp::Min,
+        }
+    }
+}
+
+impl Scalar {
+    /// The name in text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Scalar::F32 => "f32",
+            Scalar::U32 => "u32",
+        }
+    }
+}
+
+impl Access {
+    /// The name in text.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Access::In => "in",
+            Access::Out => "out",
+            Access::InOut => "inout",
+        }
+    }
+
+    /// Whether the kernel may load from the buffer.
+    #[must_use]
+    pub fn loads(self) -> bool {
+        self != Access::Out
+    }
+
+    /// Whether the kernel may store to the buffer.
+    #[must_use]
+    pub fn stores(self) -> bool {
+        self != Access::In
+    }
+}
+
+impl LoopMode {
+    /// The words after the extent in text; empty for a serial loop.
+    #[must_use]
+    pub fn suffix(self) -> &'static str {
+        match self {
+            LoopMode::Serial => "",
+            LoopMode::Parallel => "parallel",
+            LoopMode::Vector => "vector",
+            LoopMode::ParallelVector => "parallel vector",
+        }
+    }
+
+    /// Whether iterations may run side by side in vector lanes.
+    #[must_use]
+    pub fn is_vector(self) -> bool {
+        matches!(self, LoopMode::Vector | LoopMode::ParallelVector)
+    }
+
+    /// Whether the runtime splits the range between threads.
+    #[must_use]
+    pub fn is_parallel(self) -> bool {
+        matches!(self, LoopMode::Parallel | LoopMode::ParallelVector)
+    }
+}
+
+impl Index {
+    /// The stride of a loop index; `None` when the expression does not depend on it.
+    #[must_use]
+    pub fn stride(&self, idx: IdxId) -> Option<Dim> {
+        self.terms.iter().find(|(i, _)| *i == idx).map(|(_, d)| *d)
+    }
+}
+
+impl From<ValId> for Operand {
+    fn from(v: ValId) -> Operand {
+        Operand::Val(v)
+    }
+}
+
+impl From<f64> for Operand {
+    fn from(x: f64) -> Operand {
+        Operand::Lit(x)
+    }
+}
+
+impl Stmt {
+    /// Values that the statement defines for the statements after it.
+    pub fn defs(&self) -> impl Iterator<Item = ValId> {
+        let (one, many): (Option<ValId>, &[(ReduceOp, ValId)]) = match self {
+            Stmt::Let { val, .. } | Stmt::Load { val, .. } | Stmt::Random { val, .. } => (Some(*val), &[]),
+            Stmt::Reduce { accs, .. } => (None, accs),
+            Stmt::Store { .. } | Stmt::For { .. } => (None, &[]),
+        };
+        one.into_iter().chain(many.iter().map(|(_, v)| *v))
     }
 }

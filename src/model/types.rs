@@ -73,7 +73,8 @@ pub struct TrainSection {
 /// A layer after loops, templates and operators are gone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Layer {
-    /// Primary name, explicit or automatic (`..dense.0`).
+    /// Primary name, explicit or automatic (`..dense.0`). An explicit name of an enclosing `for` is the primary name
+    /// of its last layer; an input always keeps its own, which is that of its data (kur-reference 2.4). Unique.
     pub name: String,
     /// Span of the entry's type key and argument.
     pub span: Span,
@@ -89,25 +90,65 @@ pub struct Layer {
 #[derive(Clone, Debug, PartialEq)]
 pub enum LayerKind {
     /// `input`: the shape without the batch, when the Kurfile gives one (`None` entries are variable).
-    Input { shape: Option<Spanned<Vec<Option<u64>>>> },
+    Input {
+        /// Without the batch.
+        shape: Option<Spanned<Vec<Option<u64>>>>,
+    },
     /// `dense`: successive affine layers over the last axis.
-    Dense { sizes: Vec<Spanned<u64>>, flatten: bool },
+    Dense {
+        /// Output sizes of the successive affine layers; at least one, each at least 1.
+        sizes: Vec<Spanned<u64>>,
+        /// Flatten the input first.
+        flatten: bool,
+    },
     /// `activation`.
     Activation(Activation),
     /// `dropout`: the fraction to drop, in [0, 1).
-    Dropout { fraction: f64 },
+    Dropout {
+        /// The fraction.
+        fraction: f64,
+    },
     /// `flatten`.
     Flatten,
     /// `expand` by a dimension of size 1; negative counts from the end of the result.
-    Expand { dimension: i64 },
+    Expand {
+        /// Where the new dimension goes.
+        dimension: i64,
+    },
     /// `squeeze` a dimension of size 1; negative counts from the end.
-    Squeeze { dimension: i64 },
+    Squeeze {
+        /// Which dimension goes away.
+        dimension: i64,
+    },
     /// `convolution`.
-    Convolution { kernels: u64, size: Spanned<Vec<u64>>, strides: Vec<u64>, border: Border },
+    Convolution {
+        /// Output channels.
+        kernels: u64,
+        /// Window, one to three entries.
+        size: Spanned<Vec<u64>>,
+        /// Strides, as many as `size` has.
+        strides: Vec<u64>,
+        /// Border handling.
+        border: Border,
+    },
     /// `pool`.
-    Pool { kind: PoolKind, size: Spanned<Vec<u64>>, strides: Vec<u64>, border: Border },
+    Pool {
+        /// Maximum or average.
+        kind: PoolKind,
+        /// Window, one to three entries.
+        size: Spanned<Vec<u64>>,
+        /// Strides, as many as `size` has.
+        strides: Vec<u64>,
+        /// Border handling.
+        border: Border,
+    },
     /// `batch_normalization`; the axis counts the batch as 0, negative from the end.
-    BatchNormalization { axis: i64, momentum: f64 },
+    BatchNormalization {
+        /// The axis that keeps its own statistics.
+        axis: i64,
+        /// Weight of the old running statistics in an update, in [0, 1).
+        momentum: f64,
+    },
     /// `output`: the identity.
     Output,
 }
@@ -238,7 +279,12 @@ pub struct Optimizer {
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum OptimizerKind {
     /// v = μv − lr·g; p += v, or with Nesterov p += μv − lr·g.
-    Sgd { momentum: f64, nesterov: bool },
+    Sgd {
+        /// μ, at least 0.
+        momentum: f64,
+        /// Whether to use Nesterov's form.
+        nesterov: bool,
+    },
     /// Adam with β 0.9 and 0.999, ε 1e-8.
     Adam,
 }
@@ -279,4 +325,3 @@ pub fn data_sections(k: &Kurfile) -> Vec<(&'static str, &SectionSpec)> {
     }
     v
 }
-

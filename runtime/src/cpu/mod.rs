@@ -1,1 +1,270 @@
-//! Library kernels.
+//! Library kernels: what generated code cannot do at full speed. In: a [`LibCall`] and the values of its symbols. Out: a
+//! prepared [`LibKernel`], a list of parallel regions over fixed chunks. Invariants: no allocation after preparation;
+//! the chunks and the arithmetic in them depend on sizes and [`Level`] only, so results are bit-identical for any number
+//! of threads; nothing is read or written outside the buffers whose lengths [`buffer_lens`] gives.
+
+#[cfg(test)]
+mod check;
+pub mod level;
+
+mod conv;
+mod gemm;
+mod plain;
+mod simd;
+
+use std::fmt;
+
+pub use level::{Level, LevelError, processor_name};
+
+use crate::dim::Dim;
+use crate::plan::{ConvGeometry, LibCall, PoolGeometry};
+
+/// Bytes of scratch memory a kernel needs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scratch {
+    /// Kept from the first to the last phase, seen by all threads.
+    pub shared: usize,
+    /// Per thread, undefined at the start of every chunk.
+    pub local: usize,
+}
+
+/// One parallel region of a kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Phase {
+    /// Number of chunks.
+    pub chunks: usize,
+    /// Whether there is enough work for several threads.
+    pub parallel: bool,
+}
+
+/// What a chunk works on.
+#[derive(Clone, Copy, Debug)]
+pub struct Io<'a> {
+    /// The call's buffers in the order that [`LibCall`] documents, each as long as [`buffer_lens`] says.
+    pub bufs: &'a [*mut f32],
+    /// [`Scratch::shared`] bytes, 64-byte aligned.
+    pub shared: *mut f32,
+    /// [`Scratch::local`] bytes of the running thread, 64-byte aligned.
+    pub local: *mut f32,
+}
+
+/// A library call with all sizes known.
+pub trait LibKernel: Send + Sync {
+    /// Its regions; each starts when the one before is complete.
+    fn phases(&self) -> &[Phase];
+
+    /// Its scratch memory.
+    fn scratch(&self) -> Scratch {
+        Scratch::default()
+    }
+
+    /// Runs one chunk of one phase.
+    ///
+    /// # Safety
+    /// `io` fulfils what its fields say; the output buffer overlaps no other (softmax may work in place); phases run in
+    /// order, and no chunk runs twice at the same time; the processor has the level it was prepared for.
+    unsafe fn run(&self, phase: usize, chunk: usize, io: &Io<'_>);
+}
+
+/// A call whose sizes make no sense; a correct compiler never emits one.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct CallError(pub String);
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for CallError {}
+
+/// Prepares a call for given symbol values.
+///
+/// # Errors
+/// Sizes that overflow or contradict each other.
+pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn LibKernel>, CallError> {
+    buffer_lens(call, syms)?;
+    let size = |d: &Dim| d.eval(syms) as usize;
+    match call {
+        LibCall::MatMul { batch, m, n, k, ta, tb } => {
+            let shape = gemm::Shape { batch: size(batch), m: size(m), n: size(n), k: size(k), ta: *ta, tb: *tb };
+            Ok(gemm::prepare(shape, level))
+        }
+        LibCall::ConvForward(g) => Ok(conv::forward(Conv::new(g, syms), level)),
+        LibCall::ConvGradInput(g) => Ok(conv::grad_input(Conv::new(g, syms), level)),
+        LibCall::ConvGradWeight(g) => Ok(conv::grad_weight(Conv::new(g, syms), level)),
+        _ => plain::prepare(call, syms, level),
+    }
+}
+
+/// Scratch bytes that a call needs with so many threads.
+///
+/// # Errors
+/// As [`prepare`].
+pub fn workspace_bytes(call: &LibCall, syms: &[u64], threads: usize) -> Result<usize, CallError> {
+    let scratch = prepare(call, syms, Level::hardware())?.scratch();
+    Ok(scratch.shared.next_multiple_of(64) + threads.max(1) * scratch.local.next_multiple_of(64))
+}
+
+/// Lengths in elements of the call's buffers, in order; the last is the output.
+///
+/// # Errors
+/// A length beyond what an address space holds, or a window that reaches absurdly far.
+pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError> {
+    let len = |dims: &[Dim]| -> Result<usize, CallError> {
+        let product = dims.iter().try_fold(1_u64, |a, d| a.checked_mul(d.eval(syms)));
+        product
+            .filter(|n| *n < 1 << 46)
+            .map(|n| n as usize)
+            .ok_or_else(|| CallError("a buffer is larger than any memory".to_owned()))
+    };
+    let at = |batch: Dim, s: [Dim; 3], c: u64| len(&[batch, s[0], s[1], s[2], Dim::constant(c)]);
+    Ok(match call {
+        LibCall::MatMul { batch, m, n, k, .. } => {
+            vec![len(&[*batch, *m, *k])?, len(&[*batch, *k, *n])?, len(&[*batch, *m, *n])?]
+        }
+        LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
+            check_windows(g.input, g.output, g.kernel, g.stride, g.dilation, g.pad, syms)?;
+            let [a, b, c] = g.kernel.map(|k| Dim::constant(u64::from(k)));
+            let x = at(g.batch, g.input, g.cin)?;
+            let w = len(&[a, b, c, Dim::constant(g.cin), Dim::constant(g.cout)])?;
+            let y = at(g.batch, g.output, g.cout)?;
+            match call {
+                LibCall::ConvForward(_) => vec![x, w, y],
+                LibCall::ConvGradInput(_) => vec![y, w, x],
+                _ => vec![x, y, w],
+            }
+        }
+        LibCall::MaxPool(g) | LibCall::MaxPoolGrad(g) | LibCall::AvgPool(g) | LibCall::AvgPoolGrad(g) => {
+            check_windows(g.input, g.output, g.window, g.stride, [1; 3], g.pad, syms)?;
+            let x = at(g.batch, g.input, g.channels)?;
+            let y = at(g.batch, g.output, g.channels)?;
+            match call {
+                LibCall::MaxPool(_) | LibCall::AvgPool(_) => vec![x, y],
+                LibCall::MaxPoolGrad(_) => vec![x, y, y, x],
+                _ => vec![y, x],
+            }
+        }
+        LibCall::Softmax { rows, cols, .. } => vec![len(&[*rows, *cols])?; 2],
+        LibCall::ArgMax { rows, cols } => vec![len(&[*rows, *cols])?, len(&[*rows])?],
+    })
+}
+
+/// Floating point operations and bytes moved (each buffer once), for reports.
+///
+/// # Errors
+/// As [`buffer_lens`].
+pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
+    let lens = buffer_lens(call, syms)?;
+    let bytes = lens.iter().sum::<usize>() as f64 * 4.0;
+    let flops = match call {
+        LibCall::MatMul { batch, m, n, k, .. } => {
+            2.0 * [batch, m, n, k].into_iter().map(|d| d.eval(syms) as f64).product::<f64>()
+        }
+        LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
+            let pixels = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
+            2.0 * pixels * g.kernel.iter().map(|k| f64::from(*k)).product::<f64>() * g.cin as f64 * g.cout as f64
+        }
+        LibCall::MaxPool(g) | LibCall::MaxPoolGrad(g) | LibCall::AvgPool(g) | LibCall::AvgPoolGrad(g) => {
+            let cells = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
+            cells * g.channels as f64 * g.window.iter().map(|k| f64::from(*k)).product::<f64>()
+        }
+        // The usual count for an exponential and two passes.
+        LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
+        LibCall::ArgMax { .. } => lens[0] as f64,
+    };
+    Ok((flops, bytes))
+}
+
+/// Short name of a call for profiles: `matmul`, `conv-grad-weight`.
+#[must_use]
+pub fn name(call: &LibCall) -> &'static str {
+    match call {
+        LibCall::MatMul { .. } => "matmul",
+        LibCall::ConvForward(_) => "conv",
+        LibCall::ConvGradInput(_) => "conv-grad-input",
+        LibCall::ConvGradWeight(_) => "conv-grad-weight",
+        LibCall::MaxPool(_) => "max-pool",
+        LibCall::MaxPoolGrad(_) => "max-pool-grad",
+        LibCall::AvgPool(_) => "avg-pool",
+        LibCall::AvgPoolGrad(_) => "avg-pool-grad",
+        LibCall::Softmax { log: false, .. } => "softmax",
+        LibCall::Softmax { log: true, .. } => "log-softmax",
+        LibCall::ArgMax { .. } => "argmax",
+    }
+}
+
+/// Bounds positions along each axis so that index arithmetic cannot overflow, and refuses strides of zero.
+fn check_windows(
+    input: [Dim; 3],
+    output: [Dim; 3],
+    window: [u32; 3],
+    stride: [u32; 3],
+    dilation: [u32; 3],
+    pad: [u32; 3],
+    syms: &[u64],
+) -> Result<(), CallError> {
+    const FAR: u64 = 1 << 30;
+    for a in 0..3 {
+        let reach = output[a]
+            .eval(syms)
+            .saturating_mul(u64::from(stride[a]))
+            .saturating_add(u64::from(window[a]).saturating_mul(u64::from(dilation[a])));
+        let far = reach.max(u64::from(pad[a])).max(input[a].eval(syms)) > FAR;
+        if far || window[a] == 0 || stride[a] == 0 || dilation[a] == 0 {
+            return Err(CallError(format!("window of size {} makes no sense on axis {a}", window[a])));
+        }
+    }
+    Ok(())
+}
+
+/// A convolution with concrete sizes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Conv {
+    pub(crate) batch: usize,
+    pub(crate) input: [usize; 3],
+    pub(crate) output: [usize; 3],
+    pub(crate) kernel: [usize; 3],
+    pub(crate) stride: [usize; 3],
+    pub(crate) pad: [usize; 3],
+    pub(crate) dilation: [usize; 3],
+    pub(crate) cin: usize,
+    pub(crate) cout: usize,
+}
+
+impl Conv {
+    pub(crate) fn new(g: &ConvGeometry, syms: &[u64]) -> Conv {
+        Conv {
+            batch: g.batch.eval(syms) as usize,
+            input: g.input.map(|d| d.eval(syms) as usize),
+            output: g.output.map(|d| d.eval(syms) as usize),
+            kernel: g.kernel.map(|k| k as usize),
+            stride: g.stride.map(|k| k as usize),
+            pad: g.pad.map(|k| k as usize),
+            dilation: g.dilation.map(|k| k as usize),
+            cin: g.cin as usize,
+            cout: g.cout as usize,
+        }
+    }
+
+    /// A pooling as a convolution from and to its channels.
+    pub(crate) fn pooling(g: &PoolGeometry, syms: &[u64]) -> Conv {
+        Conv {
+            batch: g.batch.eval(syms) as usize,
+            input: g.input.map(|d| d.eval(syms) as usize),
+            output: g.output.map(|d| d.eval(syms) as usize),
+            kernel: g.window.map(|k| k as usize),
+            stride: g.stride.map(|k| k as usize),
+            pad: g.pad.map(|k| k as usize),
+            dilation: [1; 3],
+            cin: g.channels as usize,
+            cout: g.channels as usize,
+        }
+    }
+
+    /// Input position on an axis under kernel cell `k` of output cell `o`, or `None` in the padding.
+    pub(crate) fn position(&self, axis: usize, o: usize, k: usize) -> Option<usize> {
+        let i = (o * self.stride[axis] + k * self.dilation[axis]).checked_sub(self.pad[axis])?;
+        (i < self.input[axis]).then_some(i)
+    }
+}

@@ -1,0 +1,232 @@
+//! Speed of the library kernels. In: optionally `--threads N`, `--seconds S` and a filter on names. Out: one line per
+//! kernel and shape: microseconds, FLOP per cycle, and for products the same of the `gemm` crate in the same run. A cycle is
+//! what one fused multiply-add chain measured in this run says it is, so the figures hold on a machine whose clock varies.
+
+use std::hint::black_box;
+use std::time::Instant;
+
+use kur_runtime::cpu::{self, Io, Level};
+use kur_runtime::dim::Dim;
+use kur_runtime::plan::{ConvGeometry, LibCall};
+use kur_runtime::pool::Pool;
+
+struct Options {
+    threads: usize,
+    seconds: f64,
+    filter: String,
+    level: Level,
+}
+
+fn main() {
+    let mut options = Options {
+        threads: 1,
+        seconds: 0.2,
+        filter: String::new(),
+        level: Level::current().expect("KUR_CPU must be possible"),
+    };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        match arg.as_str() {
+            "--threads" => options.threads = args.next().and_then(|n| n.parse().ok()).expect("a number"),
+            "--seconds" => options.seconds = args.next().and_then(|n| n.parse().ok()).expect("a number"),
+            "--bench" => {}
+            other => options.filter = other.to_owned(),
+        }
+    }
+    let mut bench = Bench { pool: Pool::new(options.threads).expect("threads"), options };
+    println!("level {}, {} thread(s), {}", bench.options.level, bench.options.threads, cpu::processor_name());
+    println!("{:<34}{:>12}{:>12}{:>12}{:>8}", "kernel", "µs", "FLOP/cycle", "gemm crate", "ratio");
+    for s in [64, 128, 256, 512, 1024] {
+        bench.matmul(&format!("square {s}"), s, s, s, false, false);
+    }
+    bench.matmul("square 512 ta", 512, 512, 512, true, false);
+    bench.matmul("square 512 tb", 512, 512, 512, false, true);
+    let dense = [
+        ("mlp", 256, vec![28, 256, 256, 256, 2]),
+        ("mlp-wide", 128, vec![784, 512, 256, 10]),
+        ("mnist-cnn", 32, vec![50176, 10]),
+        ("cifar-cnn", 32, vec![32768, 10]),
+    ];
+    for (name, batch, widths) in dense {
+        for w in widths.windows(2) {
+            let label = |what: &str| format!("{name} {}→{} {what}", w[0], w[1]);
+            bench.matmul(&label("forward"), batch, w[1], w[0], false, false);
+            bench.matmul(&label("grad w"), w[0], w[1], batch, true, false);
+            bench.matmul(&label("grad x"), batch, w[0], w[1], false, true);
+        }
+    }
+    bench.matmul("predict 1×784→512", 1, 512, 784, false, false);
+    for (name, side, cin, cout) in
+        [("mnist", 28, 1, 64), ("cifar", 32, 3, 64), ("cifar", 32, 64, 32), ("vgg", 16, 64, 64)]
+    {
+        let g = ConvGeometry {
+            batch: Dim::constant(32),
+            input: [1, side, side].map(Dim::constant),
+            output: [1, side, side].map(Dim::constant),
+            kernel: [1, 3, 3],
+            stride: [1; 3],
+            pad: [0, 1, 1],
+            dilation: [1; 3],
+            cin,
+            cout,
+        };
+        let label = |what: &str| format!("{name} conv {side}² {cin}→{cout} {what}");
+        bench.call(&label("forward"), &LibCall::ConvForward(g), None);
+        bench.call(&label("grad x"), &LibCall::ConvGradInput(g), None);
+        bench.call(&label("grad w"), &LibCall::ConvGradWeight(g), None);
+    }
+    for (rows, cols) in [(256, 2), (128, 10), (128, 1000)] {
+        let rows = Dim::constant(rows);
+        let cols = Dim::constant(cols);
+        let label = format!("softmax {}x{}", rows.coef(), cols.coef());
+        bench.call(&label, &LibCall::Softmax { rows, cols, log: false }, None);
+    }
+}
+
+struct Bench {
+    pool: Pool,
+    options: Options,
+}
+
+impl Bench {
+    fn matmul(&mut self, name: &str, m: usize, n: usize, k: usize, ta: bool, tb: bool) {
+        let call = LibCall::MatMul { batch: Dim::ONE, m: m.into(), n: n.into(), k: k.into(), ta, tb };
+        let (ars, acs) = if ta { (1, m) } else { (k, 1) };
+        let (brs, bcs) = if tb { (1, k) } else { (n, 1) };
+        let (a, b, mut c) = (vec![0.5_f32; m * k], vec![0.25_f32; k * n], vec![0.0_f32; m * n]);
+        let parallelism =
+            if self.options.threads > 1 { gemm::Parallelism::None } else { gemm::Parallelism::None };
+        let mut crate_product = || {
+            let (a, b, c) = (black_box(&a), black_box(&b), black_box(&mut c));
+            // SAFETY: the strides describe the three vectors.
+            unsafe {
+                gemm::gemm(
+                    m,
+                    n,
+                    k,
+                    c.as_mut_ptr(),
+                    1,
+                    n as isize,
+                    false,
+                    a.as_ptr(),
+                    acs as isize,
+                    ars as isize,
+                    b.as_ptr(),
+                    bcs as isize,
+                    brs as isize,
+                    0.0,
+                    1.0,
+                    false,
+                    false,
+                    false,
+                    parallelism,
+                );
+            }
+        };
+        self.call(name, &call, Some(&mut crate_product));
+    }
+
+    /// Times a call, its rival and the peak in turns, and prints the best of each.
+    fn call(&mut self, name: &str, call: &LibCall, mut rival: Option<&mut dyn FnMut()>) {
+        if !name.contains(&self.options.filter) {
+            return;
+        }
+        let kernel = cpu::prepare(call, &[1], self.options.level).expect("valid sizes");
+        let lens = cpu::buffer_lens(call, &[1]).expect("valid sizes");
+        let (flops, _) = cpu::work(call, &[1]).expect("valid sizes");
+        let mut bufs: Vec<Aligned> = lens.iter().map(|l| Aligned::new(*l)).collect();
+        let scratch = kernel.scratch();
+        let (mut shared, local) = (Aligned::new(scratch.shared / 4), scratch.local.next_multiple_of(128) / 4);
+        let mut locals = Aligned::new(local * self.options.threads);
+        let ptrs: Vec<*mut f32> = bufs.iter_mut().map(Aligned::ptr).collect();
+        let all = All(ptrs, shared.ptr(), locals.ptr());
+        let pool = &mut self.pool;
+        let mut ours = || {
+            for (p, phase) in kernel.phases().iter().enumerate() {
+                let body = |chunk: usize, thread: usize| all.run(&*kernel, p, chunk, thread * local);
+                if phase.parallel {
+                    pool.parallel_for(phase.chunks, &body);
+                } else {
+                    (0..phase.chunks).for_each(|c| body(c, 0));
+                }
+            }
+        };
+        let (mut best, mut best_rival, mut best_peak) = (f64::MAX, f64::MAX, f64::MAX);
+        let start = Instant::now();
+        while start.elapsed().as_secs_f64() < self.options.seconds {
+            best = best.min(time(&mut ours));
+            if let Some(rival) = &mut rival {
+                best_rival = best_rival.min(time(rival));
+            }
+            best_peak = best_peak.min(time(&mut || {
+                black_box(chain());
+            }));
+        }
+        // A chain of dependent multiply-adds takes 4 cycles each on every core since Zen 3 and Skylake.
+        let cycle = best_peak / (CHAIN as f64 * 4.0);
+        let per_cycle = |seconds: f64| flops / (seconds / cycle);
+        print!("{name:<34}{:>12.1}{:>12.2}", best * 1e6, per_cycle(best));
+        if rival.is_some() {
+            print!("{:>12.2}{:>8.2}", per_cycle(best_rival), best_rival / best);
+        }
+        println!();
+    }
+}
+
+const CHAIN: usize = 5000;
+
+/// A chain of dependent multiply-adds.
+fn chain() -> f32 {
+    #[target_feature(enable = "fma")]
+    unsafe fn fused() -> f32 {
+        let (mut x, a, b) = (black_box(1.0_f32), black_box(0.999_f32), black_box(0.001_f32));
+        for _ in 0..CHAIN {
+            x = x.mul_add(a, b);
+        }
+        x
+    }
+    // SAFETY: the benchmark is for machines that have it; the level check below would have refused others.
+    unsafe { fused() }
+}
+
+/// Seconds per call, over enough calls to see.
+fn time(f: &mut dyn FnMut()) -> f64 {
+    let start = Instant::now();
+    f();
+    let once = start.elapsed().as_secs_f64();
+    let count = ((100e-6 / once.max(1e-9)) as usize).clamp(1, 1000);
+    let start = Instant::now();
+    for _ in 0..count {
+        f();
+    }
+    start.elapsed().as_secs_f64() / count as f64
+}
+
+struct All(Vec<*mut f32>, *mut f32, *mut f32);
+// SAFETY: kernels divide their buffers between chunks; local scratch is per thread.
+unsafe impl Sync for All {}
+
+impl All {
+    fn run(&self, kernel: &dyn cpu::LibKernel, phase: usize, chunk: usize, local: usize) {
+        // SAFETY: buffers and scratch are as long as the kernel asked for.
+        unsafe {
+            let io = Io { bufs: &self.0, shared: self.1, local: self.2.add(local) };
+            kernel.run(phase, chunk, &io);
+        }
+    }
+}
+
+/// Floats that start at a cache line.
+struct Aligned(Vec<[f32; 16]>);
+
+impl Aligned {
+    fn new(len: usize) -> Aligned {
+        let lines = len.div_ceil(16) + 4;
+        Aligned((0..lines).map(|i| [(i % 7) as f32 * 0.125 - 0.3; 16]).collect())
+    }
+
+    fn ptr(&mut self) -> *mut f32 {
+        let p = self.0.as_mut_ptr().cast::<f32>();
+        p.wrapping_add(p.align_offset(64))
+    }
+}

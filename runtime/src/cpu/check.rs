@@ -1,0 +1,110 @@
+//! Checks library kernels against f64 references. In: a call, symbol values, inputs, and the expected output. Out: a
+//! panic that says what differs. Invariants: every level of this processor runs, with 1, 2 and 4 threads, which must agree
+//! in every bit; every buffer ends at an unmapped page, so that a stray access past the end crashes the test.
+
+use super::{Io, Level, LibKernel, buffer_lens, prepare};
+use crate::abi::rng;
+use crate::plan::LibCall;
+use crate::pool::Pool;
+
+/// Values in ±1 that depend on the index and the seed only.
+pub(crate) fn values(len: usize, seed: u32) -> Vec<f32> {
+    let stream = rng::stream(seed, 1, 2);
+    (0..len).map(|i| 2.0 * rng::uniform(stream, i as u32) - 1.0).collect()
+}
+
+/// Memory whose last byte is followed by an unmapped page.
+pub(crate) struct Guarded {
+    map: *mut libc::c_void,
+    bytes: usize,
+    start: *mut f32,
+    len: usize,
+}
+
+impl Guarded {
+    pub(crate) fn new(len: usize) -> Guarded {
+        let bytes = (len * 4).next_multiple_of(4096) + 4096;
+        // SAFETY: a fresh mapping; its last page is closed.
+        unsafe {
+            let prot = libc::PROT_READ | libc::PROT_WRITE;
+            let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+            let map = libc::mmap(std::ptr::null_mut(), bytes, prot, flags, -1, 0);
+            assert_ne!(map, libc::MAP_FAILED);
+            let last = map.cast::<u8>().add(bytes - 4096);
+            assert_eq!(libc::mprotect(last.cast(), 4096, libc::PROT_NONE), 0);
+            Guarded { map, bytes, start: last.cast::<f32>().sub(len), len }
+        }
+    }
+
+    pub(crate) fn slice(&mut self) -> &mut [f32] {
+        // SAFETY: `len` floats before the closed page, borrowed exclusively.
+        unsafe { std::slice::from_raw_parts_mut(self.start, self.len) }
+    }
+
+    pub(crate) fn ptr(&self) -> *mut f32 {
+        self.start
+    }
+}
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // SAFETY: the mapping of `new`.
+        unsafe { libc::munmap(self.map, self.bytes) };
+    }
+}
+
+struct Shared<'a>(&'a dyn LibKernel, Vec<*mut f32>, *mut f32, Vec<*mut f32>);
+// SAFETY: kernels divide their buffers between chunks; local scratch is per thread.
+unsafe impl Sync for Shared<'_> {}
+
+impl Shared<'_> {
+    fn run(&self, phase: usize, chunk: usize, thread: usize) {
+        let io = Io { bufs: &self.1, shared: self.2, local: self.3[thread] };
+        // SAFETY: buffers and scratch have the lengths asked for.
+        unsafe { self.0.run(phase, chunk, &io) };
+    }
+}
+
+/// Runs a call; all phases on the pool, whatever they say of the work.
+pub(crate) fn run(call: &LibCall, syms: &[u64], level: Level, pool: &mut Pool, inputs: &[&[f32]]) -> Vec<f32> {
+    let kernel = prepare(call, syms, level).expect("valid sizes");
+    let lens = buffer_lens(call, syms).expect("valid sizes");
+    assert_eq!(inputs.len() + 1, lens.len());
+    let mut bufs: Vec<Guarded> = lens.iter().map(|l| Guarded::new(*l)).collect();
+    for (b, x) in bufs.iter_mut().zip(inputs) {
+        b.slice().copy_from_slice(x);
+    }
+    let last = lens.len() - 1;
+    bufs[last].slice().fill(f32::NAN);
+    let scratch = kernel.scratch();
+    let mut shared = Guarded::new(scratch.shared.next_multiple_of(64) / 4);
+    shared.slice().fill(f32::NAN);
+    let locals: Vec<Guarded> = (0..pool.threads()).map(|_| Guarded::new(scratch.local.next_multiple_of(64) / 4)).collect();
+    let all = Shared(
+        &*kernel,
+        bufs.iter().map(Guarded::ptr).collect(),
+        shared.ptr(),
+        locals.iter().map(Guarded::ptr).collect(),
+    );
+    for (p, phase) in kernel.phases().iter().enumerate() {
+        pool.parallel_for(phase.chunks, &|chunk, thread| all.run(p, chunk, thread));
+    }
+    bufs[last].slice().to_vec()
+}
+
+/// Compares a call with a reference within `tolerance` times `scale[i]` (the sum of absolute terms of each element).
+pub(crate) fn check(call: &LibCall, syms: &[u64], inputs: &[&[f32]], want: &[f64], scale: &[f64], tolerance: f64) {
+    let mut pools: Vec<Pool> = [1, 2, 4].into_iter().map(|t| Pool::new(t).expect("threads")).collect();
+    for level in Level::available() {
+        let got: Vec<Vec<f32>> = pools.iter_mut().map(|p| run(call, syms, level, p, inputs)).collect();
+        for (i, g) in got[0].iter().enumerate() {
+            let (g, w) = (f64::from(*g), want[i]);
+            let close = (g - w).abs() <= tolerance * scale[i] + 1e-30 || (g.is_nan() && w.is_nan()) || g == w;
+            assert!(close, "{level}: element {i} is {g}, expected {w} ({call:?}, {syms:?})");
+        }
+        for more in &got[1..] {
+            let same = got[0].iter().zip(more).all(|(a, b)| a.to_bits() == b.to_bits());
+            assert!(same, "{level}: threads change the result of {call:?}");
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Looking into a step: times per launch, and the launch that first made a number that is none. In: as for a run. Out:
+//! [`LaunchTime`]s or a [`Diagnosis`]. Invariant: a diagnosis leaves the state as it found it.
+
+use std::time::Instant;
+
+use super::{BATCH, ExecError, Executor, StepKind, plan_of};
+use crate::cpu;
+use crate::plan::{Call, Launch};
+
+/// What one launch of a step took.
+#[derive(Clone, Debug, PartialEq)]
+pub struct LaunchTime {
+    /// Kernel name, or name of the library call.
+    pub name: String,
+    /// Index into [`crate::plan::Program::layers`].
+    pub layer: Option<u32>,
+    /// Wall-clock seconds.
+    pub seconds: f64,
+    /// Floating point operations, as planned.
+    pub flops: f64,
+    /// Bytes read and written, as planned.
+    pub bytes: f64,
+}
+
+/// Where a NaN or an infinity comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Diagnosis {
+    /// The first state tensor that held one before the step, if any: the step before made it.
+    pub state: Option<usize>,
+    /// The first launch after which memory held a new one.
+    pub launch: Option<usize>,
+    /// Its layer.
+    pub layer: Option<u32>,
+}
+
+impl Executor {
+    /// Runs a step (with all its effects) and times each launch.
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn profile(
+        &mut self,
+        step: StepKind,
+        batch: u64,
+        inputs: &[&[f32]],
+        seed: u32,
+        updates: u32,
+    ) -> Result<Vec<LaunchTime>, ExecError> {
+        let b = self.prepare(step, &[(BATCH, batch)], inputs, seed, updates)?;
+        let count = self.bounds[b].launches.len();
+        let mut seconds = Vec::with_capacity(count);
+        for i in 0..count {
+            let start = Instant::now();
+            self.launch(b, i);
+            seconds.push(start.elapsed().as_secs_f64());
+        }
+        let launches = plan_of(&self.program, step).map_or(&[][..], |p| &p.launches);
+        let times = launches.iter().zip(&self.bounds[b].launches).zip(seconds).map(|((launch, bound), seconds)| {
+            let (flops, bytes) = bound.work;
+            LaunchTime { name: self.launch_name(launch), layer: launch.layer, seconds, flops, bytes }
+        });
+        Ok(times.collect())
+    }
+
+    /// Re-runs a step launch by launch on a cleared arena and finds the first that leaves a NaN or an infinity behind.
+    /// Slow. The state is put back afterwards; results of earlier runs are lost.
+    ///
+    /// After a train step the state already carries the damage; give back the weights from before it first, or read
+    /// [`Diagnosis::state`].
+    ///
+    /// # Errors
+    /// As [`Executor::run`].
+    pub fn diagnose(
+        &mut self,
+        step: StepKind,
+        batch: u64,
+        inputs: &[&[f32]],
+        seed: u32,
+        updates: u32,
+    ) -> Result<Diagnosis, ExecError> {
+        let b = self.prepare(step, &[(BATCH, batch)], inputs, seed, updates)?;
+        let state_len = self.state.len() / 4;
+        let arena_len = self.arena.len() / 4;
+        let saved = self.state.floats(0, state_len).unwrap_or(&[]).to_vec();
+        if let Some(arena) = self.arena.floats_mut(0, arena_len) {
+            arena.fill(0.0);
+        }
+        let state = (0..self.program.state.len()).find(|i| self.state(*i).iter().any(|x| !x.is_finite()));
+        let mut bad = self.bad_values();
+        let mut found = None;
+        for i in 0..self.bounds[b].launches.len() {
+            self.launch(b, i);
+            let now = self.bad_values();
+            if now.iter().any(|at| bad.binary_search(at).is_err()) {
+                found = Some(i);
+                break;
+            }
+            bad = now;
+        }
+        if let Some(floats) = self.state.floats_mut(0, state_len) {
+            floats.copy_from_slice(&saved);
+        }
+        self.last = None;
+        let layer = found.and_then(|i| plan_of(&self.program, step)?.launches.get(i)?.layer);
+        Ok(Diagnosis { state, launch: found, layer })
+    }
+
+    /// Positions of non-finite values in state and arena, ascending.
+    fn bad_values(&self) -> Vec<usize> {
+        let state = self.state.floats(0, self.state.len() / 4).unwrap_or(&[]);
+        let arena = self.arena.floats(0, self.arena.len() / 4).unwrap_or(&[]);
+        state.iter().chain(arena).enumerate().filter(|(_, x)| !x.is_finite()).map(|(i, _)| i).collect()
+    }
+
+    fn launch_name(&self, launch: &Launch) -> String {
+        match &launch.call {
+            Call::Kernel { kernel, .. } => self.program.kernels[*kernel as usize].name.clone(),
+            Call::Lib(lib) => cpu::name(lib).to_owned(),
+        }
+    }
+}

@@ -1,0 +1,356 @@
+//! Runs plans: binds a [`Plan`] to memory for one batch size, then launches it.
+//!
+//! In: a [`Program`], the [`CodeTable`] of its generated kernels, per-batch inputs. Out: updated state and step results.
+//! Invariant: no allocation and no look-up by name happens inside a step; pointers, sizes and work splits are resolved once
+//! per batch size and kept. What a step computes depends neither on the number of threads nor on what ran before it.
+
+mod bind;
+mod error;
+mod init;
+mod inspect;
+mod memory;
+mod validate;
+
+use std::any::Any;
+use std::fmt;
+use std::io;
+
+use bind::{Bound, BoundCall, Key};
+pub use error::ExecError;
+pub use init::INIT_OP;
+pub use inspect::{Diagnosis, LaunchTime};
+use memory::Region;
+
+use crate::abi::{KernelArgs, KernelFn};
+use crate::cpu::{Io, Level, processor_name};
+use crate::dim::{BATCH, Sym};
+use crate::plan::{Plan, Program};
+use crate::pool::Pool;
+
+/// How many bound (step, sizes) pairs are kept: three steps with a full and a short last batch, and two to spare.
+const KEPT: usize = 8;
+
+/// Entry points of the generated kernels, with whatever keeps their memory alive.
+pub struct CodeTable {
+    /// One per [`crate::plan::KernelInfo`].
+    pub entries: Vec<KernelFn>,
+    /// Mapping or JIT module that owns the code.
+    pub owner: Box<dyn Any + Send + Sync>,
+}
+
+/// Which step of a program.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StepKind {
+    /// Forward, backward, update.
+    Train,
+    /// Forward, losses, metrics.
+    Test,
+    /// Forward.
+    Infer,
+}
+
+impl fmt::Display for StepKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            StepKind::Train => "train",
+            StepKind::Test => "test",
+            StepKind::Infer => "infer",
+        })
+    }
+}
+
+/// A program with its memory and threads.
+pub struct Executor {
+    program: Program,
+    code: CodeTable,
+    level: Level,
+    pool: Pool,
+    state: Region,
+    arena: Region,
+    scratch: Scratch,
+    /// Seed and number of updates, what [`crate::plan::InputRole::Control`] inputs read.
+    control: Region,
+    bounds: Vec<Bound>,
+    /// Index into `bounds` of the last step run.
+    last: Option<usize>,
+    /// Counts runs, to find the least recently used of `bounds`.
+    clock: u64,
+}
+
+/// Scratch memory of library kernels: a shared part, then one part per thread.
+struct Scratch {
+    region: Region,
+    shared: usize,
+    local: usize,
+}
+
+impl Executor {
+    /// Checks the program and maps its state, all zeros: call [`Executor::init_state`] or fill it from a file.
+    ///
+    /// # Errors
+    /// A plan that contradicts itself, an impossible `KUR_CPU`, no memory, no threads.
+    pub fn new(program: Program, code: CodeTable, threads: usize) -> Result<Executor, ExecError> {
+        Executor::with_level(program, code, threads, Level::current().map_err(ExecError::Cpu)?)
+    }
+
+    /// As [`Executor::new`], with library kernels of a given level.
+    ///
+    /// # Errors
+    /// As [`Executor::new`]; also a level that the processor lacks.
+    pub fn with_level(program: Program, code: CodeTable, threads: usize, level: Level) -> Result<Executor, ExecError> {
+        let level = Level::choose(Some(level.name()), Level::hardware()).map_err(ExecError::Cpu)?;
+        validate::program(&program, code.entries.len()).map_err(ExecError::Plan)?;
+        let state = map(program.state_bytes)?;
+        Ok(Executor {
+            level,
+            pool: Pool::new(threads).map_err(ExecError::Threads)?,
+            state,
+            arena: map(0)?,
+            scratch: Scratch { region: map(0)?, shared: 0, local: 0 },
+            control: map(0)?,
+            bounds: Vec::with_capacity(KEPT),
+            last: None,
+            clock: 0,
+            program,
+            code,
+        })
+    }
+
+    /// The program.
+    #[must_use]
+    pub fn program(&self) -> &Program {
+        &self.program
+    }
+
+    /// Number of threads.
+    #[must_use]
+    pub fn threads(&self) -> usize {
+        self.pool.threads()
+    }
+
+    /// The level of the library kernels.
+    #[must_use]
+    pub fn level(&self) -> Level {
+        self.level
+    }
+
+    /// Processor and level for summaries: `AMD EPYC 9654 (avx512)`.
+    #[must_use]
+    pub fn cpu_name(&self) -> String {
+        format!("{} ({})", processor_name(), self.level)
+    }
+
+    /// Gives every state tensor its initial value (see [`crate::plan::Init`]) for a seed.
+    pub fn init_state(&mut self, seed: u64) {
+        init::fill(&self.program.state, &mut self.state, seed);
+    }
+
+    /// A state tensor, row-major.
+    ///
+    /// # Panics
+    /// When `i` is not an index into [`Program::state`].
+    #[must_use]
+    pub fn state(&self, i: usize) -> &[f32] {
+        let spec = &self.program.state[i];
+        self.state.floats(spec.offset as usize, spec.len() as usize).expect("state places are validated")
+    }
+
+    /// A state tensor, to be filled from a file.
+    ///
+    /// # Panics
+    /// When `i` is not an index into [`Program::state`].
+    pub fn state_mut(&mut self, i: usize) -> &mut [f32] {
+        let spec = &self.program.state[i];
+        self.state.floats_mut(spec.offset as usize, spec.len() as usize).expect("state places are validated")
+    }
+
+    /// Runs a step on a batch.
+    ///
+    /// `inputs` are the plan's input slots without the control ones, in order, each row-major with `batch` samples.
+    /// `seed` and `updates` (the number of updates done so far) are what the step's random draws and schedules see.
+    ///
+    /// # Errors
+    /// No such step; inputs of wrong number or length; and, the first time with a batch size, no memory or a plan whose
+    /// sizes contradict each other.
+    pub fn run(
+        &mut self,
+        step: StepKind,
+        batch: u64,
+        inputs: &[&[f32]],
+        seed: u32,
+        updates: u32,
+    ) -> Result<(), ExecError> {
+        self.run_sized(step, &[(BATCH, batch)], inputs, seed, updates)
+    }
+
+    /// As [`Executor::run`] for a program with several free symbols: gives the value of each.
+    ///
+    /// # Errors
+    /// As [`Executor::run`]; also a free symbol without a value.
+    pub fn run_sized(
+        &mut self,
+        step: StepKind,
+        sizes: &[(Sym, u64)],
+        inputs: &[&[f32]],
+        seed: u32,
+        updates: u32,
+    ) -> Result<(), ExecError> {
+        let b = self.prepare(step, sizes, inputs, seed, updates)?;
+        for i in 0..self.bounds[b].launches.len() {
+            self.launch(b, i);
+        }
+        Ok(())
+    }
+
+    /// Result `i` (an index into the step's [`Plan::results`]) of the last run; empty unless that run was this step.
+    /// It stays valid until the next run.
+    #[must_use]
+    pub fn result(&self, step: StepKind, i: usize) -> &[f32] {
+        let Some(bound) = self.last.map(|b| &self.bounds[b]).filter(|b| b.key.step == step) else { return &[] };
+        let Some(slot) = bound.results.get(i) else { return &[] };
+        let region = if slot.in_state { &self.state } else { &self.arena };
+        region.floats(slot.offset, slot.len).unwrap_or(&[])
+    }
+
+    /// Bytes of intermediate memory a step needs for a batch size; 0 for an absent step. The steps share one arena.
+    #[must_use]
+    pub fn arena_bytes(&self, step: StepKind, batch: u64) -> u64 {
+        let values = self.program.symbols.values(&[(BATCH, batch)]);
+        plan_of(&self.program, step).map_or(0, |p| bind::arena_layout(p, &values).map_or(u64::MAX, |l| l.bytes))
+    }
+
+    /// Bytes of library kernels' scratch memory mapped so far.
+    #[must_use]
+    pub fn scratch_bytes(&self) -> u64 {
+        self.scratch.region.len() as u64
+    }
+
+    /// Binds if needed, points the input slots at this batch and fills the control buffer; the index into `bounds`.
+    fn prepare(
+        &mut self,
+        step: StepKind,
+        sizes: &[(Sym, u64)],
+        inputs: &[&[f32]],
+        seed: u32,
+        updates: u32,
+    ) -> Result<usize, ExecError> {
+        let key = Key::new(step, sizes);
+        let b = match self.bounds.iter().position(|b| b.key == key) {
+            Some(b) => b,
+            None => self.bind(key, sizes)?,
+        };
+        let bound = &mut self.bounds[b];
+        if inputs.len() != bound.input_lens.len() {
+            return Err(ExecError::Inputs(format!("{} given, {} expected", inputs.len(), bound.input_lens.len())));
+        }
+        for (i, (x, len)) in inputs.iter().zip(&bound.input_lens).enumerate() {
+            if x.len() != *len {
+                return Err(ExecError::Inputs(format!("input {i} has {} elements, expected {len}", x.len())));
+            }
+        }
+        for patch in &bound.patches {
+            bound.ptrs[patch.slot] = inputs[patch.input].as_ptr().cast_mut();
+        }
+        if let Some(control) = self.control.floats_mut(0, 2) {
+            // The two u32 travel as bit patterns; a kernel reads them as u32.
+            control.copy_from_slice(&[f32::from_bits(seed), f32::from_bits(updates)]);
+        }
+        self.clock += 1;
+        bound.used = self.clock;
+        self.last = Some(b);
+        Ok(b)
+    }
+
+    /// Runs one launch of a prepared step.
+    fn launch(&mut self, bound: usize, launch: usize) {
+        let bound = &self.bounds[bound];
+        let launch = &bound.launches[launch];
+        let bufs = &bound.ptrs[launch.bufs.clone()];
+        match &launch.call {
+            BoundCall::Kernel { entry, extent, chunk } => {
+                let args = KernelArgs { bufs: bufs.as_ptr().cast::<*mut u8>(), syms: bound.syms.as_ptr() };
+                let range = Kernel { entry: *entry, args };
+                if self.pool.threads() == 1 || chunk >= extent {
+                    // SAFETY: the entry belongs to the program, whose kernels stay within the buffers that the plan
+                    // gives them; these are bound and alive.
+                    unsafe { range.run(0, *extent) };
+                    return;
+                }
+                let chunks = extent.div_ceil(*chunk) as usize;
+                self.pool.parallel_for(chunks, &|i, _| {
+                    let lo = i as u64 * chunk;
+                    // SAFETY: as above; chunks of a kernel's outer loop are independent of each other.
+                    unsafe { range.run(lo, (lo + chunk).min(*extent)) };
+                });
+            }
+            BoundCall::Lib(kernel) => {
+                let base = Base(self.scratch.region.ptr(), bufs);
+                let (shared, local) = (self.scratch.shared, self.scratch.local);
+                for (p, phase) in kernel.phases().iter().enumerate() {
+                    let body = |chunk: usize, thread: usize| {
+                        // SAFETY: scratch holds `shared` bytes and `local` bytes for each thread; buffers were checked
+                        // against `buffer_lens` when they were bound; phases run in order, chunks once.
+                        unsafe { base.run(&**kernel, p, chunk, shared + thread * local) };
+                    };
+                    if phase.parallel {
+                        self.pool.parallel_for(phase.chunks, &body);
+                    } else {
+                        for chunk in 0..phase.chunks {
+                            body(chunk, 0);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// A generated kernel and its arguments, callable from any thread.
+struct Kernel {
+    entry: KernelFn,
+    args: KernelArgs,
+}
+
+// SAFETY: the arguments are only read, and what they point to is divided between chunks by the kernel's contract.
+unsafe impl Sync for Kernel {}
+
+impl Kernel {
+    /// # Safety
+    /// The arguments must be those the kernel was compiled for, and alive.
+    unsafe fn run(&self, lo: u64, hi: u64) {
+        // SAFETY: passed on to the caller.
+        unsafe { (self.entry)(&raw const self.args, lo, hi) };
+    }
+}
+
+/// Scratch memory and buffers of a library call.
+struct Base<'a>(*mut u8, &'a [*mut f32]);
+
+// SAFETY: threads get disjoint local scratch, and kernels divide buffers and shared scratch between chunks.
+unsafe impl Sync for Base<'_> {}
+
+impl Base<'_> {
+    /// # Safety
+    /// As [`crate::cpu::LibKernel::run`], with the thread's local scratch `local` bytes after the start.
+    unsafe fn run(&self, kernel: &dyn crate::cpu::LibKernel, phase: usize, chunk: usize, local: usize) {
+        // SAFETY: `local` lies within the scratch region, and the rest is passed on to the caller.
+        unsafe {
+            let io = Io { bufs: self.1, shared: self.0.cast(), local: self.0.add(local).cast() };
+            kernel.run(phase, chunk, &io);
+        }
+    }
+}
+
+/// The plan of a step, if the program has it.
+fn plan_of(program: &Program, step: StepKind) -> Option<&Plan> {
+    match step {
+        StepKind::Train => program.train.as_ref(),
+        StepKind::Test => program.test.as_ref(),
+        StepKind::Infer => Some(&program.infer),
+    }
+}
+
+fn map(bytes: u64) -> Result<Region, ExecError> {
+    let wanted = usize::try_from(bytes).unwrap_or(usize::MAX);
+    Region::new(wanted).map_err(|source: io::Error| ExecError::Memory { bytes, source })
+}

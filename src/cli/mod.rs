@@ -1,0 +1,169 @@
+//! The commands of kurc: the only place that prints.
+
+mod args;
+mod build;
+mod demo;
+mod opt;
+mod run;
+
+use std::io::{self, IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::diag::{Diagnostic, Format, render};
+use crate::driver::{Session, Stop};
+use crate::frontend::OsWorld;
+use args::{Cli, Command, CompileArgs, FormatArg, GlobalArgs};
+
+/// Exit status: usage.
+const USAGE: u8 = 2;
+/// Exit status: the Kurfile is wrong.
+const KURFILE: u8 = 3;
+/// Exit status: a bug of kurc.
+const INTERNAL: u8 = 5;
+
+/// Parses the command line, runs the command, and gives the exit status.
+#[must_use]
+pub fn main() -> ExitCode {
+    install_panic_hook();
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => {
+            // Help and version go to stdout with status 0, everything else to stderr with status 2.
+            let _ = e.print();
+            return ExitCode::from(if e.use_stderr() { USAGE } else { 0 });
+        }
+    };
+    let run = std::panic::catch_unwind(|| dispatch(&cli));
+    ExitCode::from(run.unwrap_or(INTERNAL))
+}
+
+fn dispatch(cli: &Cli) -> u8 {
+    if let Some(path) = &cli.emit_ir {
+        return build::emit_ir(path, &cli.compile, &cli.global);
+    }
+    let global = &cli.global;
+    match &cli.command {
+        Some(Command::Build(args)) => build::build(args, global),
+        Some(Command::Check { kurfile, compile }) => build::check(kurfile, compile, global),
+        Some(Command::Train { kurfile, compile, run }) => {
+            run::in_memory(kurfile, compile, global, kur_runtime::cli::Command::Train(run.clone()))
+        }
+        Some(Command::Test { kurfile, compile, run }) => {
+            run::in_memory(kurfile, compile, global, kur_runtime::cli::Command::Test(run.clone()))
+        }
+        Some(Command::Evaluate { kurfile, compile, run }) => {
+            run::in_memory(kurfile, compile, global, kur_runtime::cli::Command::Evaluate(run.clone()))
+        }
+        Some(Command::Demo { dir }) => demo::demo(dir),
+        Some(Command::Opt { file, pass }) => opt::opt(file, pass),
+        None => {
+            eprintln!("error: no command is given\n\nTry `kurc --help`, or `kurc demo` for a first look.");
+            USAGE
+        }
+    }
+}
+
+/// A panic is a bug of kurc: say so, with what helps to report it.
+fn install_panic_hook() {
+    std::panic::set_hook(Box::new(|info| {
+        let place = info.location().map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
+        let text = info.payload().downcast_ref::<&str>().copied().map(str::to_owned);
+        let text = text.or_else(|| info.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
+        internal_error(&format!("{text}{place}"));
+    }));
+}
+
+fn internal_error(message: &str) {
+    eprintln!("error[internal]: {message}");
+    eprintln!("  = note: this is a bug of kurc {}, not of your Kurfile", env!("CARGO_PKG_VERSION"));
+    eprintln!("  = help: please report it together with the Kurfile");
+}
+
+/// Prints findings in source order and gives whether there are errors.
+fn show(session: &Session<'_>, global: &GlobalArgs) {
+    let format = match global.format {
+        FormatArg::Full => Format::Full { color: color() },
+        FormatArg::Short => Format::Short,
+        FormatArg::Json => Format::Json,
+    };
+    let found = session.sink.sorted();
+    for d in &found {
+        eprint!("{}", render(d, &session.sources, format));
+        if matches!(format, Format::Full { .. }) {
+            eprintln!();
+        }
+    }
+    if let (FormatArg::Full, true) = (global.format, !found.is_empty()) {
+        summary(&found);
+    }
+}
+
+/// `2 errors, 1 warning`.
+fn summary(found: &[Diagnostic]) {
+    let count = |s| found.iter().filter(|d| d.severity == s).count();
+    let part = |n: usize, word: &str| match n {
+        0 => None,
+        1 => Some(format!("1 {word}")),
+        n => Some(format!("{n} {word}s")),
+    };
+    let parts: Vec<String> = [
+        part(count(crate::diag::Severity::Error), "error"),
+        part(count(crate::diag::Severity::Warning), "warning"),
+    ]
+    .into_iter()
+    .flatten()
+    .collect();
+    eprintln!("{}", parts.join(", "));
+}
+
+/// Colours on a terminal, unless `NO_COLOR` says otherwise.
+fn color() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && io::stderr().is_terminal()
+}
+
+/// Prints why a compilation stopped and gives the exit status. Findings are shown by [`show`] before.
+fn stopped(stop: &Stop, global: &GlobalArgs) -> u8 {
+    match stop {
+        Stop::Reported(_) => KURFILE,
+        Stop::Data(e) => {
+            eprint!("{}", e.render(matches!(global.format, FormatArg::Json)));
+            e.exit().code()
+        }
+        Stop::Internal { stage, message, dump } => {
+            internal_error(&format!("{stage}: {message}"));
+            if !dump.is_empty() {
+                eprintln!("{dump}");
+            }
+            INTERNAL
+        }
+    }
+}
+
+/// Prints what `--time-passes` and `--print-after` ask for.
+fn show_extras(session: &Session<'_>, compile: &CompileArgs) {
+    for (title, text) in &session.printed {
+        eprintln!("// {title}\n{text}");
+    }
+    if compile.time_passes {
+        for t in &session.timings {
+            eprintln!("{:>10.3} ms  {:<6} {}", t.time.as_secs_f64() * 1e3, t.step, t.name);
+        }
+    }
+}
+
+/// Writes a result to stdout. A closed pipe ends the program quietly, any other failure is an error.
+fn out(text: &str) -> u8 {
+    match io::stdout().lock().write_all(text.as_bytes()).and_then(|()| io::stdout().flush()) {
+        Ok(()) => 0,
+        Err(e) if e.kind() == io::ErrorKind::BrokenPipe => 0,
+        Err(e) => {
+            eprintln!("error[write-failed]: cannot write to standard output: {e}");
+            1
+        }
+    }
+}
+
+/// The outside of every command.
+static WORLD: OsWorld = OsWorld;

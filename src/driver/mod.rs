@@ -1,0 +1,288 @@
+//! The pipeline as a visible list of stage calls: Kurfile → value tree → model → graphs → plans and kernels → code.
+//!
+//! Nothing here prints; findings go to the session's sink, broken invariants come back as [`Stop::Internal`].
+
+mod emit;
+mod program;
+
+pub use emit::{STAGES, Stage};
+
+use std::time::{Duration, Instant};
+
+use kur_runtime::data::Role;
+use kur_runtime::payload::{CodeVariant, CpuLevel, Payload};
+use kur_runtime::plan::Program;
+
+use crate::codegen::{Backend, cpu::Cranelift};
+use crate::diag::{Diagnostic, Reported, Sink, SourceMap};
+use crate::frontend::World;
+use crate::ir::graph::Graph;
+use crate::ir::kernel::Kernel;
+use crate::lower::model::{Lowered, Mode, lower};
+use crate::lower::schedule::{KernelSet, StateLayout, schedule};
+use crate::model::types::{DataShape, Kurfile};
+use crate::passes::pipeline::{self, OptLevel};
+use crate::passes::{PassCx, PassError};
+
+/// What a compilation is asked for.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// How much is optimised.
+    pub level: OptLevel,
+    /// Code variants to make.
+    pub targets: Vec<CpuLevel>,
+    /// A CSV file to learn shapes from instead of the Kurfile's data.
+    pub data: Option<String>,
+    /// `KEY=VALUE` overrides of the Kurfile.
+    pub set: Vec<String>,
+    /// Passes after which the graph is printed.
+    pub print_after: Vec<String>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Options {
+            level: OptLevel::Full,
+            targets: vec![CpuLevel::V3, CpuLevel::Baseline],
+            data: None,
+            set: Vec::new(),
+            print_after: Vec::new(),
+        }
+    }
+}
+
+/// Why a compilation gave nothing.
+#[derive(Debug)]
+pub enum Stop {
+    /// The Kurfile is wrong; the sink says how.
+    Reported(Reported),
+    /// The data that shapes were to be learned from is wrong.
+    Data(kur_runtime::error::Error),
+    /// A broken invariant: a bug of kurc.
+    Internal {
+        /// The stage or pass.
+        stage: String,
+        /// What went wrong.
+        message: String,
+        /// Text of the IR, if there is one.
+        dump: String,
+    },
+}
+
+impl From<Reported> for Stop {
+    fn from(r: Reported) -> Stop {
+        Stop::Reported(r)
+    }
+}
+
+impl From<PassError> for Stop {
+    fn from(e: PassError) -> Stop {
+        Stop::Internal { stage: e.pass.to_owned(), message: e.message, dump: e.dump }
+    }
+}
+
+/// A step before and after the passes.
+#[derive(Clone, Debug)]
+pub struct Step {
+    /// Which step.
+    pub mode: Mode,
+    /// As lowered from the Kurfile.
+    pub lowered: Graph,
+    /// After all passes.
+    pub graph: Graph,
+}
+
+/// Everything a compilation makes, stage by stage.
+#[derive(Clone, Debug)]
+pub struct Build {
+    /// The typed Kurfile.
+    pub kurfile: Kurfile,
+    /// The steps: train and test when there is a loss, then infer.
+    pub steps: Vec<Step>,
+    /// Distinct kernels of all steps.
+    pub kernels: Vec<Kernel>,
+    /// The program for the runtime.
+    pub program: Program,
+}
+
+impl Build {
+    /// The step that stands for the program in the payload and under `--emit-ir`: train, or infer without a loss.
+    #[must_use]
+    pub fn main_step(&self) -> Option<&Step> {
+        self.steps.first()
+    }
+
+    /// Machine code of all kernels for one level.
+    ///
+    /// # Errors
+    /// The code generator failed (a bug).
+    pub fn code(&self, level: CpuLevel) -> Result<CodeVariant, Stop> {
+        Cranelift.compile(&self.kernels, level).map_err(|e| Stop::Internal {
+            stage: "codegen".to_owned(),
+            message: e.to_string(),
+            dump: String::new(),
+        })
+    }
+
+    /// The payload of an executable.
+    ///
+    /// # Errors
+    /// As [`Build::code`].
+    pub fn payload(&self, targets: &[CpuLevel]) -> Result<Payload, Stop> {
+        let code = targets.iter().map(|t| self.code(*t)).collect::<Result<_, _>>()?;
+        let ir = self.main_step().map_or(String::new(), |s| crate::ir::text::print_graph(&s.graph));
+        Ok(Payload { program: self.program.clone(), kurfile: self.kurfile.resolved.clone(), ir, code })
+    }
+}
+
+/// Time of one pass over one step.
+#[derive(Clone, Debug)]
+pub struct Timing {
+    /// `train`, `test` or `infer`; empty for stages that are not per step.
+    pub step: &'static str,
+    /// Pass or stage.
+    pub name: &'static str,
+    /// How long it took.
+    pub time: Duration,
+}
+
+/// One compilation: where files come from and where findings go.
+pub struct Session<'w> {
+    /// The outside.
+    pub world: &'w dyn World,
+    /// Files read so far.
+    pub sources: SourceMap,
+    /// Findings so far.
+    pub sink: Sink,
+    /// Times of stages and passes, in the order they ran.
+    pub timings: Vec<Timing>,
+    /// Graphs printed after passes (`--print-after`).
+    pub printed: Vec<(String, String)>,
+}
+
+impl<'w> Session<'w> {
+    /// A session without any file.
+    #[must_use]
+    pub fn new(world: &'w dyn World) -> Session<'w> {
+        Session {
+            world,
+            sources: SourceMap::default(),
+            sink: Sink::default(),
+            timings: Vec::new(),
+            printed: Vec::new(),
+        }
+    }
+
+    fn time<T>(&mut self, name: &'static str, f: impl FnOnce(&mut Self) -> T) -> T {
+        let start = Instant::now();
+        let out = f(self);
+        self.timings.push(Timing { step: "", name, time: start.elapsed() });
+        out
+    }
+
+    /// Text to typed Kurfile.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the Kurfile as such is in the sink.
+    pub fn load(&mut self, path: &str, set: &[String]) -> Result<Kurfile, Stop> {
+        self.time("load", |s| crate::model::load(s.world, path, set, &mut s.sources, &mut s.sink)).map_err(Stop::from)
+    }
+
+    /// The whole pipeline up to the program; machine code is made by [`Build::code`].
+    ///
+    /// # Errors
+    /// See [`Stop`].
+    pub fn compile(&mut self, path: &str, options: &Options) -> Result<Build, Stop> {
+        let kurfile = self.load(path, &options.set)?;
+        self.compile_model(kurfile, options)
+    }
+
+    /// As [`Session::compile`], from a typed Kurfile.
+    ///
+    /// # Errors
+    /// See [`Stop`].
+    pub fn compile_model(&mut self, kurfile: Kurfile, options: &Options) -> Result<Build, Stop> {
+        let (steps, infer) = self.lower_all(&kurfile, options)?;
+        let mut done = Vec::new();
+        for (mode, lowered) in steps {
+            let graph = self.optimise(mode, lowered.clone(), &kurfile, options)?;
+            done.push(Step { mode, lowered, graph });
+        }
+        let mut kernels = KernelSet::default();
+        let states = program::states(&done)?;
+        let layout = StateLayout { offsets: states.iter().map(|s| s.offset).collect() };
+        let plans: Vec<_> = self.time("schedule", |_| {
+            done.iter().map(|s| (s.mode, schedule(&s.graph, options.level, &layout, &mut kernels))).collect()
+        });
+        let program = program::assemble(&kurfile, &infer, states, plans, &kernels.kernels, &self.sources);
+        Ok(Build { kurfile, steps: done, kernels: kernels.kernels, program })
+    }
+
+    /// All steps as graphs, with the inference step's shapes.
+    fn lower_all(&mut self, kurfile: &Kurfile, options: &Options) -> Result<(Vec<(Mode, Graph)>, Lowered), Stop> {
+        let start = Instant::now();
+        // The inputs come first: whether targets are classes depends on the shapes of the outputs.
+        let of = |role: Role, found: &[(Role, DataShape)]| -> Vec<DataShape> {
+            found.iter().filter(|(r, _)| *r == role).map(|(_, s)| s.clone()).collect()
+        };
+        let look = program::probe(kurfile, None, options.data.as_deref());
+        let (shapes, trouble) = match look {
+            Ok(found) => (of(Role::Input, &found.unwrap_or_default()), None),
+            Err(e) => (Vec::new(), Some(e)),
+        };
+        let infer = match (lower(kurfile, Mode::Infer, &shapes, &self.sources, &mut self.sink), trouble) {
+            (Ok(_), Some(e)) if options.data.is_some() || e.id() != "data-file" => return Err(Stop::Data(e)),
+            // The shapes are known without the data; the file may turn up at run time.
+            (Ok(l), Some(e)) => {
+                self.sink.push(Diagnostic::warning("data-not-seen", e.message()).note("shapes were taken from the Kurfile alone"));
+                return self.lower_steps(kurfile, l, Vec::new(), start);
+            }
+            (Ok(l), None) => l,
+            // Without data the shape is missing; why there is no data is the better message.
+            (Err(_), Some(e)) if self.sink.sorted().iter().any(|d| d.id == "unknown-input-shape") => {
+                return Err(Stop::Data(e));
+            }
+            (Err(r), _) => return Err(r.into()),
+        };
+        let found = program::probe(kurfile, Some(&infer), options.data.as_deref()).map_err(Stop::Data)?;
+        let data = found.unwrap_or_default().into_iter().map(|(_, s)| s).collect();
+        self.lower_steps(kurfile, infer, data, start)
+    }
+
+    /// The remaining steps, once the inference step is known to be sound.
+    fn lower_steps(
+        &mut self,
+        kurfile: &Kurfile,
+        infer: Lowered,
+        data: Vec<DataShape>,
+        start: Instant,
+    ) -> Result<(Vec<(Mode, Graph)>, Lowered), Stop> {
+        let mut steps = Vec::new();
+        let trains = !kurfile.losses.is_empty();
+        let wants_loss = trains || kurfile.train.is_some() || kurfile.test.is_some();
+        if wants_loss {
+            for mode in [Mode::Train, Mode::Test] {
+                let l = lower(kurfile, mode, &data, &self.sources, &mut self.sink)?;
+                steps.push((mode, l.graph));
+            }
+        }
+        steps.push((Mode::Infer, infer.graph.clone()));
+        self.sink.check()?;
+        self.timings.push(Timing { step: "", name: "lower", time: start.elapsed() });
+        Ok((steps, infer))
+    }
+
+    fn optimise(&mut self, mode: Mode, mut graph: Graph, kurfile: &Kurfile, options: &Options) -> Result<Graph, Stop> {
+        let optimizer = (mode == Mode::Train).then(|| program::optimizer(kurfile));
+        let cx = PassCx { optimizer };
+        let start = Instant::now();
+        let (timings, printed) = (&mut self.timings, &mut self.printed);
+        pipeline::run(&cx, &mut graph, options.level, &|| start.elapsed(), &mut |pass, ran, g| {
+            timings.push(Timing { step: mode.name(), name: ran.name, time: ran.time });
+            if options.print_after.iter().any(|p| p == pass.name) {
+                printed.push((format!("{} after {}", mode.name(), pass.name), crate::ir::text::print_graph(g)));
+            }
+        })?;
+        Ok(graph)
+    }
+}

@@ -1,0 +1,206 @@
+//! Assembles the program for the runtime: state layout, run specification, summary rows; and looks at the data.
+
+use kur_runtime::data::{self, ProbedSource, Role, TargetHint, with_file};
+use kur_runtime::dim::Dim;
+use kur_runtime::error::Error;
+use kur_runtime::plan::{ALIGN, KernelInfo, LayerInfo, Plan, Program, StateSpec};
+use kur_runtime::spec::{InputSpec, OutputSpec, RunSpec, SectionSpec, SupplierSpec};
+
+use super::{Step, Stop};
+use crate::diag::SourceMap;
+use crate::ir::kernel::{Kernel, Stmt};
+use crate::lower::model::{Lowered, Mode};
+use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Optimizer, OptimizerKind, data_sections};
+
+/// The optimizer of the train section; adam where there is none (kur-reference 5.3).
+pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
+    kurfile.train.as_ref().map_or(
+        Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None },
+        |t| t.optimizer,
+    )
+}
+
+/// The section whose data gives the shapes: the first that has data; a file from the command line replaces its files
+/// but keeps its columns.
+fn section(kurfile: &Kurfile, file: Option<&str>) -> Option<SectionSpec> {
+    let sections: Vec<&SectionSpec> = data_sections(kurfile).into_iter().map(|(_, s)| s).collect();
+    let found = sections.iter().find(|s| !s.data.is_empty()).copied();
+    match file {
+        None => found.cloned(),
+        Some(path) => {
+            let all: Vec<Option<&SectionSpec>> = sections.into_iter().map(Some).collect();
+            Some(with_file(found, &all, path))
+        }
+    }
+}
+
+/// Looks at the data. Before the model is lowered nothing is known of the outputs (`infer` is `None`); then only the
+/// inputs' shapes are of use. `None` when the Kurfile names no data.
+pub(super) fn probe(
+    kurfile: &Kurfile,
+    infer: Option<&Lowered>,
+    file: Option<&str>,
+) -> Result<Option<Vec<(Role, DataShape)>>, Error> {
+    let Some(section) = section(kurfile, file) else { return Ok(None) };
+    let inputs: Vec<String> = kurfile
+        .layers
+        .iter()
+        .filter(|l| matches!(l.kind, LayerKind::Input { .. }))
+        .map(|l| l.name.clone())
+        .collect();
+    let hints: Vec<TargetHint> = kurfile
+        .outputs
+        .iter()
+        .enumerate()
+        .filter(|(i, _)| kurfile.losses.iter().any(|l| l.output == *i))
+        .map(|(i, o)| {
+            let known = infer.and_then(|l| l.outputs.get(i));
+            let width = known.filter(|(_, softmax)| *softmax).and_then(|(s, _)| s.last()).and_then(|d| d.as_const());
+            TargetHint { name: o.name.clone(), aliases: o.aliases.clone(), softmax_width: width }
+        })
+        .collect();
+    let origin = section.data.first().map_or(String::new(), |s| match s {
+        SupplierSpec::Csv(c) => c.file.path.clone(),
+        SupplierSpec::Mnist { images, .. } => images.path.clone(),
+    });
+    let found = data::probe(&section, &inputs, &hints)?;
+    let shape = |s: ProbedSource| (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone() });
+    Ok(Some(found.sources.into_iter().map(shape).collect()))
+}
+
+/// The states of the program with their places. All steps share the model's states; the train step's optimizer state
+/// comes behind.
+pub(super) fn states(steps: &[Step]) -> Result<Vec<StateSpec>, Stop> {
+    let longest = steps.iter().max_by_key(|s| s.graph.states.len());
+    let Some(longest) = longest else { return Ok(Vec::new()) };
+    for s in steps {
+        let same = s.graph.states.iter().zip(&longest.graph.states).all(|(a, b)| a.name == b.name && a.ty == b.ty);
+        if !same {
+            return Err(Stop::Internal {
+                stage: "states".to_owned(),
+                message: format!("the steps {} and {} disagree about the model's state", s.mode.name(), longest.mode.name()),
+                dump: crate::ir::text::print_graph(&s.graph),
+            });
+        }
+    }
+    let mut at = 0;
+    Ok(longest
+        .graph
+        .states
+        .iter()
+        .map(|s| {
+            let shape: Vec<u64> = s.ty.shape.iter().map(|d| d.coef()).collect();
+            let spec = StateSpec { name: s.name.clone(), shape, role: s.role, init: s.init, offset: at };
+            at = (at + spec.len() * 4).next_multiple_of(ALIGN);
+            spec
+        })
+        .collect())
+}
+
+/// Puts everything together.
+pub(super) fn assemble(
+    kurfile: &Kurfile,
+    infer: &Lowered,
+    state: Vec<StateSpec>,
+    plans: Vec<(Mode, Plan)>,
+    kernels: &[Kernel],
+    sources: &SourceMap,
+) -> Program {
+    let state_bytes = state.last().map_or(0, |s| (s.offset + s.len() * 4).next_multiple_of(ALIGN));
+    let layers = kurfile
+        .layers
+        .iter()
+        .zip(&infer.layers)
+        .map(|(l, (shape, params))| LayerInfo {
+            name: l.name.clone(),
+            kind: l.kind.word().to_owned(),
+            shape: shape.iter().map(|d| d.display(&infer.graph.symbols).to_string()).collect::<Vec<_>>().join("x"),
+            params: *params,
+            line: sources.line_col(l.span).0,
+        })
+        .collect();
+    let mut of = |want: Mode| plans.iter().find(|(m, _)| *m == want).map(|(_, p)| p.clone());
+    let (train, test, infer_plan) = (of(Mode::Train), of(Mode::Test), of(Mode::Infer));
+    let empty = Plan { inputs: Vec::new(), results: Vec::new(), arena: Vec::new(), launches: Vec::new() };
+    Program {
+        compiler: env!("CARGO_PKG_VERSION").to_owned(),
+        symbols: infer.graph.symbols.clone(),
+        state,
+        state_bytes,
+        train,
+        test,
+        infer: infer_plan.unwrap_or(empty),
+        kernels: kernels.iter().map(info).collect(),
+        layers,
+        run: run_spec(kurfile, infer),
+    }
+}
+
+fn constants(shape: &[Dim]) -> Vec<u64> {
+    shape.iter().map(|d| d.coef()).collect()
+}
+
+fn run_spec(kurfile: &Kurfile, infer: &Lowered) -> RunSpec {
+    let inputs = kurfile
+        .layers
+        .iter()
+        .zip(&infer.layers)
+        .filter(|(l, _)| matches!(l.kind, LayerKind::Input { .. }))
+        .map(|(l, (shape, _))| InputSpec { name: l.name.clone(), shape: constants(shape) })
+        .collect();
+    let outputs = kurfile
+        .outputs
+        .iter()
+        .zip(&infer.outputs)
+        .enumerate()
+        .map(|(i, (o, (shape, softmax)))| OutputSpec {
+            name: o.name.clone(),
+            aliases: o.aliases.clone(),
+            shape: constants(shape),
+            softmax: *softmax,
+            loss: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.kind.word().to_owned()),
+        })
+        .collect();
+    let train = kurfile.train.as_ref();
+    RunSpec {
+        name: kurfile.name.clone(),
+        seed: kurfile.seed.unwrap_or(0),
+        inputs,
+        outputs,
+        train: train.map(|t| t.section.clone()),
+        validate: kurfile.validate.as_ref().map(|s| s.value.clone()),
+        test: kurfile.test.as_ref().map(|s| s.value.clone()),
+        evaluate: kurfile.evaluate.as_ref().map(|s| s.value.clone()),
+        epochs: train.and_then(|t| t.epochs),
+        train_weights: train.map(|t| t.weights.clone()).unwrap_or_default(),
+        validate_best: kurfile.validate_best.clone(),
+        test_weights: kurfile.test_weights.clone(),
+        evaluate_weights: kurfile.evaluate_weights.clone(),
+        destination: kurfile.destination.clone(),
+    }
+}
+
+/// Work and traffic of a kernel, for reports: statements of the innermost block times iterations, every buffer once.
+fn info(k: &Kernel) -> KernelInfo {
+    let bytes = k.bufs.iter().map(|b| b.len).max_by_key(|d| (d.power(kur_runtime::dim::BATCH), d.coef()));
+    let count = u64::try_from(k.bufs.len()).unwrap_or(u64::MAX);
+    KernelInfo {
+        name: k.name.clone(),
+        flops: work(&k.body),
+        bytes: bytes.unwrap_or(Dim::ONE).times(Dim::constant(4 * count)),
+    }
+}
+
+/// Arithmetic operations of a loop nest. Monomials cannot be added, so the largest inner block counts.
+fn work(s: &Stmt) -> Dim {
+    match s {
+        Stmt::For { extent, body, .. } | Stmt::Reduce { extent, body, .. } => {
+            let own = body.iter().filter(|s| matches!(s, Stmt::Let { .. } | Stmt::Random { .. })).count() as u64;
+            let inner = body.iter().map(work).max_by_key(|d| d.coef()).unwrap_or(Dim::constant(0));
+            let reduce = u64::from(matches!(s, Stmt::Reduce { .. }));
+            let own = Dim::constant(own + reduce);
+            extent.times(if inner.coef() > own.coef() { inner } else { own })
+        }
+        _ => Dim::constant(0),
+    }
+}

@@ -1,0 +1,292 @@
+//! What went wrong in a template, told at its place in the Kurfile.
+
+use std::ops::Range;
+
+use minijinja::value::ValueKind;
+use minijinja::{Environment, Error, ErrorKind};
+
+use super::scope::Scope;
+use crate::diag::{Diagnostic, SourceMap, Span, did_you_mean};
+use crate::frontend::value::{AtValue, Value};
+
+/// Functions that Kur has and this version has not.
+const LATER_FUNCTIONS: &[&str] = &["gpu_count", "load_json", "load_yaml"];
+
+/// The scalar that was being rendered.
+pub(super) struct Place<'a> {
+    /// The scalar.
+    pub(super) value: &'a Value,
+    /// The text of this round.
+    pub(super) text: &'a str,
+    /// Whether that is the scalar's own text and not the result of a round before.
+    pub(super) first: bool,
+    /// All files.
+    pub(super) sources: &'a SourceMap,
+}
+
+impl Place<'_> {
+    /// The source range of a range of the template text, when it can be told.
+    fn locate(&self, range: Range<usize>) -> Option<Span> {
+        let source = self.sources.text(self.value.span.file);
+        let (start, end) = (self.value.span.start as usize, self.value.span.end as usize);
+        let written = source.get(start..end).filter(|_| self.first)?;
+        let piece = self.text.get(range.clone())?;
+        // The scalar stands in the file as it is, but for quotes; or the piece itself is found only once.
+        let at = match written.find(self.text.trim_end()) {
+            Some(offset) => offset + range.start,
+            None if !piece.is_empty() && written.matches(piece).count() == 1 => written.find(piece)?,
+            None => return None,
+        };
+        Some(Span::new(self.value.span.file, start + at, start + at + piece.len()))
+    }
+
+    fn put(&self, d: Diagnostic, range: Option<Range<usize>>, label: impl Into<String>) -> Diagnostic {
+        let span = range.and_then(|r| self.locate(r));
+        let place = Value { span: span.unwrap_or(self.value.span), ..self.value.clone() };
+        let d = d.at_value(&place, label);
+        if self.first { d } else { d.note(format!("while evaluating `{}`", shorten(self.text))) }
+    }
+
+    /// Where a name stands in the template text.
+    fn find_word(&self, word: &str) -> Option<Range<usize>> {
+        let part = |c: char| c.is_alphanumeric() || c == '_';
+        self.text.match_indices(word).map(|(at, _)| at..at + word.len()).find(|r| {
+            let before = self.text[..r.start].chars().next_back();
+            !before.is_some_and(|c| part(c) || c == '.') && !self.text[r.end..].starts_with(part)
+        })
+    }
+}
+
+/// The diagnostic of an engine error.
+pub(super) fn render_error(e: &Error, place: &Place<'_>, scope: &Scope, env: &Environment<'_>) -> Diagnostic {
+    let range = e.range().filter(|r| r.end <= place.text.len() && !r.is_empty());
+    let detail = e.detail().unwrap_or_default();
+    match e.kind() {
+        ErrorKind::SyntaxError | ErrorKind::BadEscape | ErrorKind::InvalidDelimiter => syntax(place, range, detail),
+        ErrorKind::OutOfFuel => place.put(
+            Diagnostic::error("template-too-long", "this template takes too long").help("do less work in templates"),
+            None,
+            "stopped here",
+        ),
+        ErrorKind::UnknownFilter | ErrorKind::UnknownTest => {
+            let filter = e.kind() == ErrorKind::UnknownFilter;
+            unknown_filter(place, range, detail, filter)
+        }
+        ErrorKind::UnknownFunction => unknown_function(place, range, detail, scope),
+        kind => match undefined(place, range.clone(), scope, env)
+            // A name may be missing on purpose (`x | default(3)`), so only errors that speak of it count.
+            .filter(|_| kind == ErrorKind::UndefinedError || detail.contains("undefined"))
+        {
+            Some(d) => d,
+            None if detail.ends_with(" is undefined") => {
+                let what = detail.trim_end_matches(" is undefined");
+                let message = format!("the template uses {what}, which does not exist");
+                place.put(Diagnostic::error("undefined-key", message), range, "does not exist")
+            }
+            None => {
+                let message = if detail.is_empty() { e.kind().to_string() } else { detail.to_owned() };
+                place.put(
+                    Diagnostic::error("template-error", format!("this template fails: {message}")),
+                    range,
+                    "in this part",
+                )
+            }
+        },
+    }
+}
+
+fn syntax(place: &Place<'_>, range: Option<Range<usize>>, detail: &str) -> Diagnostic {
+    let d = Diagnostic::error("template-syntax", format!("a mistake in the template: {detail}"));
+    let opened = place.text.matches("{{").count();
+    let d = if opened > place.text.matches("}}").count() { d.help("close each `{{` with `}}`") } else { d };
+    place.put(d, range, "here")
+}
+
+fn unknown_filter(place: &Place<'_>, range: Option<Range<usize>>, detail: &str, filter: bool) -> Diagnostic {
+    const FILTERS: &[&str] = &[
+        "abs",
+        "as_dict",
+        "basename",
+        "batch",
+        "bool",
+        "capitalize",
+        "combine",
+        "count",
+        "default",
+        "dirname",
+        "first",
+        "float",
+        "format",
+        "groupby",
+        "int",
+        "items",
+        "join",
+        "last",
+        "length",
+        "list",
+        "lower",
+        "map",
+        "max",
+        "min",
+        "reject",
+        "replace",
+        "reverse",
+        "round",
+        "select",
+        "slice",
+        "sort",
+        "split",
+        "splitext",
+        "string",
+        "sum",
+        "ternary",
+        "title",
+        "trim",
+        "unique",
+        "upper",
+        "zip",
+    ];
+    const TESTS: &[&str] = &[
+        "boolean",
+        "defined",
+        "divisibleby",
+        "even",
+        "float",
+        "integer",
+        "iterable",
+        "mapping",
+        "none",
+        "number",
+        "odd",
+        "sequence",
+        "string",
+        "undefined",
+    ];
+    let (id, what, known) =
+        if filter { ("unknown-filter", "filter", FILTERS) } else { ("unknown-test", "test", TESTS) };
+    let name = detail.split_whitespace().find_map(|w| w.strip_prefix('`').or(Some(w))).unwrap_or_default();
+    let name = match range.clone().and_then(|r| place.text.get(r)) {
+        Some(part) if !name.chars().all(|c| c.is_alphanumeric() || c == '_') || name == what => part,
+        _ => name,
+    };
+    let range = place.find_word(name).or(range);
+    let d = Diagnostic::error(id, format!("templates have no {what} `{name}`"));
+    let d = match did_you_mean(name, known.iter().copied()) {
+        Some(better) => d.help(format!("did you mean `{better}`?")),
+        None => d,
+    };
+    place.put(d, range, format!("unknown {what}"))
+}
+
+fn unknown_function(place: &Place<'_>, range: Option<Range<usize>>, detail: &str, scope: &Scope) -> Diagnostic {
+    if let Some(later) = LATER_FUNCTIONS.iter().find(|f| place.find_word(f).is_some()) {
+        let d = Diagnostic::error("not-yet-supported", format!("the template function `{later}` is not supported yet"));
+        return place.put(d, place.find_word(later), "not supported yet");
+    }
+    let name = detail.split_whitespace().next().unwrap_or_default().trim_matches('`');
+    if name.is_empty() || place.find_word(name).is_none() {
+        return place.put(
+            Diagnostic::error("template-error", format!("this template fails: {detail}")),
+            range,
+            "in this part",
+        );
+    }
+    undefined_name(place, name, scope)
+}
+
+/// Finds the undefined name or key behind an error.
+fn undefined(
+    place: &Place<'_>,
+    range: Option<Range<usize>>,
+    scope: &Scope,
+    env: &Environment<'_>,
+) -> Option<Diagnostic> {
+    let path = range.clone().and_then(|r| place.text.get(r)).unwrap_or_default();
+    let is_path = |s: &str| !s.is_empty() && s.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '.');
+    let template = env.template_from_str(place.text).ok()?;
+    let globals: Vec<String> = env.globals().map(|(n, _)| n.to_owned()).collect();
+    let mut free: Vec<String> = template.undeclared_variables(true).into_iter().collect();
+    free.sort();
+    // The engine's range may also be that of a filter; then it names no free variable.
+    if is_path(path) && free.iter().any(|f| f.split('.').next() == path.split('.').next()) {
+        free.insert(0, path.to_owned());
+    }
+    // Names first: a missing key of a missing name is the fault of the name.
+    for candidate in &free {
+        let name = candidate.split('.').next().unwrap_or_default();
+        let is_name = name.starts_with(|c: char| c.is_alphabetic() || c == '_');
+        let guarded = ["true", "True", "false", "False", "none", "None", "loop"].contains(&name);
+        if is_name && !guarded && scope.find(name).is_none() && !globals.iter().any(|g| g == name) {
+            return Some(undefined_name(place, name, scope));
+        }
+    }
+    free.iter().find_map(|candidate| undefined_key(place, candidate, scope))
+}
+
+fn undefined_name(place: &Place<'_>, name: &str, scope: &Scope) -> Diagnostic {
+    let names = scope.names();
+    let d = Diagnostic::error("undefined-name", format!("the template uses `{name}`, which is not defined"));
+    let d = match did_you_mean(name, names.iter().copied()) {
+        Some(better) => d.help(format!("did you mean `{better}`?")),
+        None => {
+            let d = d.help(format!("define it under `settings:` as `{name}: …`"));
+            d.note(format!("defined here: {}", list(&names)))
+        }
+    };
+    place.put(d, place.find_word(name), "not defined")
+}
+
+fn undefined_key(place: &Place<'_>, path: &str, scope: &Scope) -> Option<Diagnostic> {
+    let mut parts = path.split('.');
+    let root = parts.next()?;
+    let mut at = scope.find(root)?.clone();
+    let mut seen = root.to_owned();
+    for key in parts {
+        let next = at.get_attr(key).ok()?;
+        if next.is_undefined() {
+            let d = Diagnostic::error("undefined-key", format!("`{seen}` has no key `{key}`"));
+            let keys: Vec<String> = match at.kind() {
+                ValueKind::Map => at.try_iter().ok()?.map(|k| k.to_string()).collect(),
+                _ => Vec::new(),
+            };
+            let keys: Vec<&str> = keys.iter().map(String::as_str).collect();
+            let d = match did_you_mean(key, keys.iter().copied()) {
+                Some(better) => d.help(format!("did you mean `{seen}.{better}`?")),
+                None if at.kind() != ValueKind::Map => d.note(format!("`{seen}` is not a mapping")),
+                None if keys.is_empty() => d.note(format!("`{seen}` is empty")),
+                None => d.note(format!("its keys are: {}", list(&keys))),
+            };
+            let whole = format!("{seen}.{key}");
+            let range = place.text.find(&whole).map(|n| n + whole.len() - key.len()..n + whole.len());
+            return Some(place.put(d, range, "no such key"));
+        }
+        at = next;
+        seen = format!("{seen}.{key}");
+    }
+    None
+}
+
+fn list(names: &[&str]) -> String {
+    let shown: Vec<String> = names.iter().take(12).map(|n| format!("`{n}`")).collect();
+    let more = if names.len() > 12 { ", …" } else { "" };
+    shown.join(", ") + more
+}
+
+fn shorten(text: &str) -> String {
+    let short: String = text.chars().take(60).collect();
+    if short.len() < text.len() { short + "…" } else { short }
+}
+
+/// The text changes in every round.
+pub(super) fn cycle(value: &Value, text: &str) -> Diagnostic {
+    Diagnostic::error("template-cycle", "this template refers to itself")
+        .at_value(value, "never settles")
+        .note(format!("after many rounds it is still a template: `{}`", shorten(text)))
+        .help("break the circle: let one of the values that refer to each other be a plain value")
+}
+
+/// The text outgrows its budget.
+pub(super) fn too_long(value: &Value) -> Diagnostic {
+    Diagnostic::error("template-too-long", "this template gives more than a megabyte of text")
+        .at_value(value, "too much text")
+}

@@ -1,0 +1,175 @@
+//! Type inference: the result type of an operation from the types of its operands.
+//!
+//! User mistakes are found earlier, by `lower`, with Kurfile places; what is refused here is ill-formed IR.
+
+use kur_runtime::dim::Dim;
+
+use super::op::{ConvAttrs, Op, PoolAttrs};
+use super::types::{DType, Type, broadcast};
+
+/// The result type. `given` is the annotated type, needed by operations whose result does not follow from the operands.
+///
+/// # Errors
+/// A phrase that says what does not fit.
+pub fn infer(op: &Op, args: &[&Type], given: Option<&Type>) -> Result<Type, String> {
+    let want = op.info().operands.len();
+    if args.len() != want {
+        return Err(format!("takes {want} operands, found {}", args.len()));
+    }
+    let counters = matches!(op, Op::Random { .. } | Op::Map(super::kernel::ScalarOp::FromU32));
+    if let Some(bad) = args.iter().position(|t| (t.dtype == DType::U32) != counters) {
+        return Err(format!("operand {bad} has the wrong element type"));
+    }
+    let need = || given.cloned().ok_or_else(|| "needs a result type".to_owned());
+    match op {
+        Op::Input { .. } | Op::State { .. } => need(),
+        Op::Control(_) => Ok(Type::counter()),
+        Op::Const(_) | Op::Size(_) => Ok(Type::scalar()),
+        Op::Map(_) => {
+            let mut shape = Vec::new();
+            for t in args {
+                shape = broadcast(&shape, &t.shape)
+                    .map_err(|(axis, _, _)| format!("operand shapes do not broadcast at axis {axis} from the end"))?;
+            }
+            Ok(Type::f32(shape))
+        }
+        Op::Broadcast => {
+            let to = need()?;
+            match broadcast(&args[0].shape, &to.shape) {
+                Ok(s) if s == to.shape => Ok(to),
+                _ => Err("operand does not broadcast to the result".to_owned()),
+            }
+        }
+        Op::Random { .. } => {
+            if args.iter().any(|t| t.rank() != 0) {
+                return Err("seed and updates are scalars".to_owned());
+            }
+            need()
+        }
+        Op::Reduce { axes, .. } => {
+            let mut shape = args[0].shape.clone();
+            if axes.is_empty() || axes.windows(2).any(|w| w[0] >= w[1]) {
+                return Err("axes must be ascending and not empty".to_owned());
+            }
+            for a in axes {
+                *shape.get_mut(*a).ok_or("axis out of range")? = Dim::ONE;
+            }
+            Ok(Type::f32(shape))
+        }
+        Op::Reshape => {
+            let to = need()?;
+            if to.len() != args[0].len() {
+                return Err("operand and result have different numbers of elements".to_owned());
+            }
+            Ok(to)
+        }
+        Op::Transpose { perm } => {
+            let mut seen = vec![false; args[0].rank()];
+            if perm.len() != seen.len() {
+                return Err("the permutation has the wrong length".to_owned());
+            }
+            for p in perm {
+                match seen.get_mut(*p) {
+                    Some(s) if !*s => *s = true,
+                    _ => return Err("not a permutation".to_owned()),
+                }
+            }
+            Ok(Type::f32(perm.iter().map(|p| args[0].shape[*p]).collect()))
+        }
+        Op::MatMul { ta, tb } => matmul(*ta, *tb, args[0], args[1]),
+        Op::Conv(a) => conv(a, args[0], args[1]),
+        Op::ConvGradInput(a) => {
+            let to = need()?;
+            let y = conv(a, &to, args[1])?;
+            same(&y, args[0], "gy")?;
+            Ok(to)
+        }
+        Op::ConvGradWeight(a) => {
+            let to = need()?;
+            let y = conv(a, args[0], &to)?;
+            same(&y, args[1], "gy")?;
+            Ok(to)
+        }
+        Op::Pool(a) => pool(a, args[0]),
+        Op::PoolGrad(a) => {
+            let y = pool(a, args[0])?;
+            same(&y, args[1], "y")?;
+            same(&y, args[2], "gy")?;
+            Ok(args[0].clone())
+        }
+        Op::Softmax { .. } => match args[0].rank() {
+            0 => Err("needs at least one axis".to_owned()),
+            _ => Ok(args[0].clone()),
+        },
+        Op::ArgMax => {
+            let mut shape = args[0].shape.clone();
+            *shape.last_mut().ok_or("needs at least one axis")? = Dim::ONE;
+            Ok(Type::f32(shape))
+        }
+    }
+}
+
+fn same(a: &Type, b: &Type, what: &str) -> Result<(), String> {
+    if a == b { Ok(()) } else { Err(format!("{what} does not have the shape of the forward result")) }
+}
+
+fn matmul(ta: bool, tb: bool, a: &Type, b: &Type) -> Result<Type, String> {
+    let r = a.rank();
+    if r < 2 || b.rank() != r {
+        return Err("operands must have the same rank of at least 2".to_owned());
+    }
+    if a.shape[..r - 2] != b.shape[..r - 2] {
+        return Err("batch axes differ".to_owned());
+    }
+    let pick = |t: &Type, trans: bool| {
+        let (x, y) = (t.shape[r - 2], t.shape[r - 1]);
+        if trans { (y, x) } else { (x, y) }
+    };
+    let ((m, k1), (k2, n)) = (pick(a, ta), pick(b, tb));
+    if k1 != k2 {
+        return Err("inner sizes differ".to_owned());
+    }
+    let mut shape = a.shape[..r - 2].to_vec();
+    shape.extend([m, n]);
+    Ok(Type::f32(shape))
+}
+
+fn conv(attrs: &ConvAttrs, x: &Type, w: &Type) -> Result<Type, String> {
+    let d = attrs.stride.len();
+    if !(1..=3).contains(&d) || [attrs.pad.len(), attrs.dilation.len(), attrs.output.len()] != [d; 3] {
+        return Err("attributes must have one to three entries each".to_owned());
+    }
+    if x.rank() != d + 2 || w.rank() != d + 2 {
+        return Err(format!("operands must have rank {}", d + 2));
+    }
+    if attrs.stride.contains(&0) || attrs.dilation.contains(&0) {
+        return Err("stride and dilation must be at least 1".to_owned());
+    }
+    if x.shape[d + 1] != w.shape[d] {
+        return Err("input channels differ".to_owned());
+    }
+    if w.shape.iter().any(|s| !s.is_const()) || !x.shape[d + 1].is_const() {
+        return Err("kernel sizes and channels must be constants".to_owned());
+    }
+    let mut shape = vec![x.shape[0]];
+    shape.extend(&attrs.output);
+    shape.push(w.shape[d + 1]);
+    Ok(Type::f32(shape))
+}
+
+fn pool(attrs: &PoolAttrs, x: &Type) -> Result<Type, String> {
+    let d = attrs.stride.len();
+    if !(1..=3).contains(&d) || [attrs.pad.len(), attrs.window.len(), attrs.output.len()] != [d; 3] {
+        return Err("attributes must have one to three entries each".to_owned());
+    }
+    if x.rank() != d + 2 {
+        return Err(format!("the operand must have rank {}", d + 2));
+    }
+    if attrs.stride.contains(&0) || attrs.window.contains(&0) {
+        return Err("stride and window must be at least 1".to_owned());
+    }
+    let mut shape = vec![x.shape[0]];
+    shape.extend(&attrs.output);
+    shape.push(x.shape[d + 1]);
+    Ok(Type::f32(shape))
+}

@@ -1,0 +1,287 @@
+//! The operations of the graph IR: a closed enum, fed by one table.
+//!
+//! Everything else about an operation is an exhaustive `match` (shape inference, text, interpreter, gradient,
+//! lowering), so the compiler lists what a new operation still lacks.
+
+use kur_runtime::dim::Dim;
+use kur_runtime::plan::{InputRole, StateRole};
+
+use super::kernel::{ReduceOp, ScalarOp};
+
+/// An operation. Each node has exactly one result.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Op {
+    /// A per-batch tensor.
+    Input {
+        /// Name of the model input or target.
+        name: String,
+        /// Why it is read.
+        role: InputRole,
+    },
+    /// A tensor that lives from step to step.
+    State {
+        /// Index into [`super::graph::Graph::states`].
+        index: u32,
+    },
+    /// The run's seed or the number of updates done before this step.
+    Control(Control),
+    /// A scalar constant.
+    Const(f64),
+    /// A size as a float scalar.
+    Size(Dim),
+    /// A scalar operation on every element, operands broadcast (right-aligned, size 1 stretches).
+    Map(ScalarOp),
+    /// Repeats size-1 or missing axes up to the result's shape.
+    Broadcast,
+    /// Uniform draws in [0, 1): operands seed and updates, both `u32[]`.
+    Random {
+        /// Number of this drawing operation in the program.
+        key: u32,
+    },
+    /// Combines along axes, which stay with size 1.
+    Reduce {
+        /// The combining operation.
+        op: ReduceOp,
+        /// The axes, ascending.
+        axes: Vec<usize>,
+    },
+    /// The same elements in row-major order under another shape.
+    Reshape,
+    /// Reorders axes: result axis i is operand axis `perm[i]`.
+    Transpose {
+        /// The permutation.
+        perm: Vec<usize>,
+    },
+    /// Matrix product of the last two axes; leading axes are equal batches.
+    MatMul {
+        /// The left operand is stored transposed.
+        ta: bool,
+        /// The right operand is stored transposed.
+        tb: bool,
+    },
+    /// Cross-correlation of `x[n, spatial…, cin]` with `w[kernel…, cin, cout]`.
+    Conv(ConvAttrs),
+    /// Gradient of [`Op::Conv`] to x: operands gy, w.
+    ConvGradInput(ConvAttrs),
+    /// Gradient of [`Op::Conv`] to w: operands x, gy.
+    ConvGradWeight(ConvAttrs),
+    /// Pooling of `x[n, spatial…, c]`.
+    Pool(PoolAttrs),
+    /// Gradient of [`Op::Pool`]: operands x, y, gy.
+    PoolGrad(PoolAttrs),
+    /// Softmax over the last axis, or its logarithm.
+    Softmax {
+        /// Whether to give the logarithm.
+        log: bool,
+    },
+    /// Index of the first maximum along the last axis, which stays with size 1.
+    ArgMax,
+}
+
+/// Counters the runtime provides.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Control {
+    /// The run's seed.
+    Seed,
+    /// Updates done before this step.
+    Updates,
+}
+
+/// Attributes of a convolution; one entry per spatial axis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct ConvAttrs {
+    /// Strides.
+    pub stride: Vec<u32>,
+    /// Zeros before the first cell.
+    pub pad: Vec<u32>,
+    /// Distance between kernel taps.
+    pub dilation: Vec<u32>,
+    /// Output sizes.
+    pub output: Vec<Dim>,
+}
+
+/// Attributes of a pooling; one entry per spatial axis.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct PoolAttrs {
+    /// Mean of the real cells instead of the maximum.
+    pub average: bool,
+    /// Window sizes.
+    pub window: Vec<u32>,
+    /// Strides.
+    pub stride: Vec<u32>,
+    /// Cells before the first one.
+    pub pad: Vec<u32>,
+    /// Output sizes.
+    pub output: Vec<Dim>,
+}
+
+/// How far compiled code may be from the f64 interpreter, relative to the magnitude of the operands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Tolerance {
+    /// The same bits after rounding to f32.
+    Exact,
+    /// So many units in the last place.
+    Ulp(u32),
+    /// A sum of many terms: grows with the number of terms.
+    Reduce,
+}
+
+/// Where an operation may stand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lowering {
+    /// A leaf or a renaming: takes no launch.
+    Free,
+    /// Part of a generated loop nest.
+    Loop,
+    /// A library kernel.
+    Library,
+}
+
+/// A row of the operation table.
+#[derive(Clone, Copy, Debug)]
+pub struct OpInfo {
+    /// Name in IR text.
+    pub name: &'static str,
+    /// Names of the operands.
+    pub operands: &'static [&'static str],
+    /// How it is lowered.
+    pub lowering: Lowering,
+    /// Tolerance class.
+    pub tolerance: Tolerance,
+    /// One sentence.
+    pub doc: &'static str,
+}
+
+macro_rules! row {
+    ($name:literal, [$($arg:literal),*], $low:ident, $tol:expr, $doc:literal) => {
+        OpInfo { name: $name, operands: &[$($arg),*], lowering: Lowering::$low, tolerance: $tol, doc: $doc }
+    };
+}
+
+use Tolerance::{Exact, Reduce, Ulp};
+
+/// Every operation of the graph IR by its name in text. Scalar operations come last.
+pub const TABLE: &[OpInfo] = &[
+    row!("input", [], Free, Exact, "a per-batch tensor"),
+    row!("state", [], Free, Exact, "a tensor that lives from step to step"),
+    row!("control", [], Free, Exact, "seed or number of updates done"),
+    row!("const", [], Loop, Exact, "a scalar constant"),
+    row!("size", [], Loop, Exact, "a size as a float scalar"),
+    row!("broadcast", ["x"], Loop, Exact, "repeats size-1 axes up to the result's shape"),
+    row!("random", ["seed", "updates"], Loop, Exact, "uniform draws in [0, 1)"),
+    row!("reduce_add", ["x"], Loop, Reduce, "sum along axes"),
+    row!("reduce_max", ["x"], Loop, Exact, "maximum along axes"),
+    row!("reduce_min", ["x"], Loop, Exact, "minimum along axes"),
+    row!("reshape", ["x"], Free, Exact, "the same elements under another shape"),
+    row!("transpose", ["x"], Loop, Exact, "reorders axes"),
+    row!("matmul", ["a", "b"], Library, Reduce, "matrix product of the last two axes"),
+    row!("conv", ["x", "w"], Library, Reduce, "cross-correlation, channels last"),
+    row!("conv_grad_input", ["gy", "w"], Library, Reduce, "gradient of conv to its input"),
+    row!("conv_grad_weight", ["x", "gy"], Library, Reduce, "gradient of conv to its kernel"),
+    row!("pool", ["x"], Library, Reduce, "maximum or mean of windows"),
+    row!("pool_grad", ["x", "y", "gy"], Library, Reduce, "gradient of pool"),
+    row!("softmax", ["x"], Library, Ulp(8), "softmax over the last axis"),
+    row!("log_softmax", ["x"], Library, Ulp(8), "logarithm of the softmax over the last axis"),
+    row!("argmax", ["x"], Library, Exact, "index of the first maximum along the last axis"),
+    row!("add", ["a", "b"], Loop, Ulp(1), "a + b"),
+    row!("sub", ["a", "b"], Loop, Ulp(1), "a - b"),
+    row!("mul", ["a", "b"], Loop, Ulp(1), "a * b"),
+    row!("div", ["a", "b"], Loop, Ulp(1), "a / b"),
+    row!("max", ["a", "b"], Loop, Exact, "the larger; NaN if either is"),
+    row!("min", ["a", "b"], Loop, Exact, "the smaller; NaN if either is"),
+    row!("pow", ["a", "b"], Loop, Ulp(64), "a to the power b, for a >= 0"),
+    row!("lt", ["a", "b"], Loop, Exact, "1 where a < b, else 0"),
+    row!("le", ["a", "b"], Loop, Exact, "1 where a <= b, else 0"),
+    row!("eq", ["a", "b"], Loop, Exact, "1 where a = b, else 0"),
+    row!("select", ["c", "a", "b"], Loop, Exact, "a where c is not 0, else b"),
+    row!("neg", ["a"], Loop, Exact, "-a"),
+    row!("abs", ["a"], Loop, Exact, "|a|"),
+    row!("sign", ["a"], Loop, Exact, "-1, 0 or 1"),
+    row!("sqrt", ["a"], Loop, Ulp(1), "square root"),
+    row!("exp", ["a"], Loop, Ulp(4), "e to the a"),
+    row!("log", ["a"], Loop, Ulp(4), "natural logarithm"),
+    row!("log1p", ["a"], Loop, Ulp(4), "ln(1 + a)"),
+    row!("expm1", ["a"], Loop, Ulp(4), "e to the a, minus 1"),
+    row!("tanh", ["a"], Loop, Ulp(4), "hyperbolic tangent"),
+    row!("sigmoid", ["a"], Loop, Ulp(4), "1 / (1 + e^-a)"),
+    row!("from_u32", ["a"], Loop, Ulp(1), "a counter as a float"),
+];
+
+impl Op {
+    /// Name in IR text.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Op::Input { .. } => "input",
+            Op::State { .. } => "state",
+            Op::Control(_) => "control",
+            Op::Const(_) => "const",
+            Op::Size(_) => "size",
+            Op::Map(s) => s.name(),
+            Op::Broadcast => "broadcast",
+            Op::Random { .. } => "random",
+            Op::Reduce { op: ReduceOp::Add, .. } => "reduce_add",
+            Op::Reduce { op: ReduceOp::Max, .. } => "reduce_max",
+            Op::Reduce { op: ReduceOp::Min, .. } => "reduce_min",
+            Op::Reshape => "reshape",
+            Op::Transpose { .. } => "transpose",
+            Op::MatMul { .. } => "matmul",
+            Op::Conv(_) => "conv",
+            Op::ConvGradInput(_) => "conv_grad_input",
+            Op::ConvGradWeight(_) => "conv_grad_weight",
+            Op::Pool(_) => "pool",
+            Op::PoolGrad(_) => "pool_grad",
+            Op::Softmax { log: false } => "softmax",
+            Op::Softmax { log: true } => "log_softmax",
+            Op::ArgMax => "argmax",
+        }
+    }
+
+    /// The operation's row in [`TABLE`].
+    ///
+    /// # Panics
+    /// Never: a test shows that every operation has its row.
+    #[must_use]
+    pub fn info(&self) -> &'static OpInfo {
+        let name = self.name();
+        TABLE.iter().find(|r| r.name == name).expect("every operation has a table row")
+    }
+
+    /// Whether the result depends on anything but the operands: such nodes are never merged or moved out of the graph.
+    #[must_use]
+    pub fn is_leaf(&self) -> bool {
+        matches!(self, Op::Input { .. } | Op::State { .. })
+    }
+}
+
+/// Text of a state role.
+#[must_use]
+pub fn state_role_name(role: StateRole) -> &'static str {
+    match role {
+        StateRole::Param => "param",
+        StateRole::Running => "running",
+        StateRole::Optimizer => "optimizer",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_scalar_op_has_a_row_of_its_arity() {
+        for op in ScalarOp::all() {
+            let info = Op::Map(op).info();
+            assert_eq!(info.operands.len(), op.arity(), "{}", info.name);
+        }
+    }
+
+    #[test]
+    fn names_are_unique() {
+        let mut names: Vec<_> = TABLE.iter().map(|r| r.name).collect();
+        names.sort_unstable();
+        let n = names.len();
+        names.dedup();
+        assert_eq!(n, names.len());
+    }
+}

@@ -1,0 +1,406 @@
+//! Graph IR to a plan: clusters are ordered, lowered to kernels or library calls, and their buffers placed.
+//!
+//! State is updated in place where every other reader of the old value can run first; otherwise the new value goes
+//! through the arena and is copied at the end of the step.
+
+use std::cmp::Reverse;
+use std::collections::BinaryHeap;
+
+use kur_runtime::dim::Dim;
+use kur_runtime::plan::{
+    Call, ConvGeometry, InputRole, InputSlot, Launch, LibCall, Place, Plan, PoolGeometry, ResultRole, ResultSlot,
+};
+
+use super::loops::{self, Buffer};
+use super::memory::{self, Lifetime};
+use crate::ir::graph::{Graph, NodeId, Role};
+use crate::ir::kernel::{Access, BufDecl, BufId, IdxId, Index, Kernel, LoopMode, Operand, Scalar, Stmt, ValId};
+use crate::ir::op::{ConvAttrs, Op, PoolAttrs};
+use crate::passes::fuse::{Cluster, ClusterKind, clusters, root};
+use crate::passes::pipeline::OptLevel;
+
+/// Byte offsets of the states in the state block, by index.
+#[derive(Clone, Debug, Default)]
+pub struct StateLayout {
+    /// Offset per state.
+    pub offsets: Vec<u64>,
+}
+
+/// The kernels of a program; equal ones are shared between steps.
+#[derive(Clone, Debug, Default)]
+pub struct KernelSet {
+    /// Distinct kernels with unique names.
+    pub kernels: Vec<Kernel>,
+}
+
+impl KernelSet {
+    /// The index of a kernel, added if no equal one is there.
+    fn intern(&mut self, mut kernel: Kernel) -> u32 {
+        let base = kernel.name.clone();
+        let equal = |k: &Kernel| k.bufs == kernel.bufs && k.body == kernel.body && k.symbols == kernel.symbols;
+        if let Some(i) = self.kernels.iter().position(equal) {
+            return u32::try_from(i).unwrap_or(u32::MAX);
+        }
+        let mut number = 1;
+        while self.kernels.iter().any(|k| k.name == kernel.name) {
+            number += 1;
+            kernel.name = format!("{base}_{number}");
+        }
+        self.kernels.push(kernel);
+        u32::try_from(self.kernels.len() - 1).unwrap_or(u32::MAX)
+    }
+}
+
+/// A launch before its buffers are placed.
+struct Draft {
+    call: Call,
+    buffers: Vec<Buffer>,
+    layer: Option<u32>,
+}
+
+/// Schedules one step.
+#[must_use]
+pub fn schedule(g: &Graph, level: OptLevel, states: &StateLayout, kernels: &mut KernelSet) -> Plan {
+    let clusters = clusters(g, level);
+    let mut home: Vec<Option<usize>> = vec![None; g.nodes.len()];
+    for (c, cluster) in clusters.iter().enumerate() {
+        for o in &cluster.outputs {
+            home[o.index()] = Some(c);
+        }
+    }
+    let deps = dependencies(g, &clusters, &home);
+    let in_place = in_place_updates(g, &clusters, &home, &deps);
+    let order = order(g, &clusters, &deps, &in_place);
+
+    let target = |id: NodeId| in_place.iter().find(|(v, _)| *v == id).map(|(_, s)| *s);
+    let mut drafts: Vec<Draft> = Vec::new();
+    for c in order {
+        let cluster = &clusters[c];
+        let layer = cluster.nodes.last().and_then(|id| g.node(*id).layer).map(|l| l.0);
+        drafts.push(match cluster.kind {
+            ClusterKind::Library => library(g, cluster, layer),
+            ClusterKind::Loop | ClusterKind::Reduce => {
+                let nest = loops::lower(g, cluster, &target);
+                let kernel = kernels.intern(nest.kernel);
+                let call = Call::Kernel { kernel, extent: nest.extent, grain: nest.grain, cost: nest.cost };
+                Draft { call, buffers: nest.buffers, layer }
+            }
+        });
+    }
+    for r in &g.results {
+        if let Role::Update(s) = r.role
+            && target(r.value) != Some(s)
+        {
+            drafts.push(copy(g, r.value, Buffer::State(s), &target, kernels));
+        }
+    }
+    finish(g, drafts, states, &target)
+}
+
+/// Clusters that each cluster reads from.
+fn dependencies(g: &Graph, clusters: &[Cluster], home: &[Option<usize>]) -> Vec<Vec<usize>> {
+    clusters
+        .iter()
+        .enumerate()
+        .map(|(c, cluster)| {
+            let mut out: Vec<usize> = cluster
+                .nodes
+                .iter()
+                .flat_map(|id| &g.node(*id).args)
+                .filter_map(|a| home[root(g, *a).index()])
+                .filter(|d| *d != c)
+                .collect();
+            out.sort_unstable();
+            out.dedup();
+            out
+        })
+        .collect()
+}
+
+/// Clusters that load a state's old value.
+fn readers(g: &Graph, clusters: &[Cluster], state: u32) -> Vec<usize> {
+    let reads = |cluster: &Cluster| {
+        cluster
+            .nodes
+            .iter()
+            .flat_map(|id| &g.node(*id).args)
+            .any(|a| g.node(root(g, *a)).op == Op::State { index: state })
+    };
+    (0..clusters.len()).filter(|c| reads(&clusters[*c])).collect()
+}
+
+/// Updates that may overwrite their state directly: (value, state).
+fn in_place_updates(
+    g: &Graph,
+    clusters: &[Cluster],
+    home: &[Option<usize>],
+    deps: &[Vec<usize>],
+) -> Vec<(NodeId, u32)> {
+    let mut forward: Vec<Vec<usize>> = vec![Vec::new(); clusters.len()];
+    for (c, d) in deps.iter().enumerate() {
+        for x in d {
+            forward[*x].push(c);
+        }
+    }
+    let mut out: Vec<(NodeId, u32)> = Vec::new();
+    let read_as_result = |s: u32| g.results.iter().any(|r| g.node(root(g, r.value)).op == Op::State { index: s });
+    for r in &g.results {
+        let Role::Update(state) = r.role else { continue };
+        let Some(c) = home[r.value.index()] else { continue };
+        let same_shape = |a: &NodeId| match g.node(root(g, *a)).op {
+            Op::State { index } if index == state => g.shape(*a) == g.shape(r.value),
+            _ => true,
+        };
+        let aligned = clusters[c].kind == ClusterKind::Loop
+            && clusters[c].nodes.iter().all(|id| !matches!(g.node(*id).op, Op::Transpose { .. }))
+            && clusters[c].nodes.iter().flat_map(|id| &g.node(*id).args).all(same_shape);
+        let taken = out.iter().any(|(v, _)| *v == r.value);
+        if !aligned || taken || read_as_result(state) {
+            continue;
+        }
+        // Every other reader of the old value must be able to run before: none may follow from this cluster, also
+        // not through the orderings that earlier decisions imply.
+        let others: Vec<usize> = readers(g, clusters, state).into_iter().filter(|x| *x != c).collect();
+        let mut seen = vec![false; clusters.len()];
+        let mut stack = vec![c];
+        while let Some(x) = stack.pop() {
+            if std::mem::replace(&mut seen[x], true) {
+                continue;
+            }
+            stack.extend(&forward[x]);
+        }
+        if others.iter().any(|o| seen[*o]) {
+            continue;
+        }
+        for o in others {
+            forward[o].push(c);
+        }
+        out.push((r.value, state));
+    }
+    out
+}
+
+/// A topological order that follows the graph's own order as closely as it can.
+fn order(g: &Graph, clusters: &[Cluster], deps: &[Vec<usize>], in_place: &[(NodeId, u32)]) -> Vec<usize> {
+    let n = clusters.len();
+    let mut next: Vec<Vec<usize>> = vec![Vec::new(); n];
+    let mut waits = vec![0usize; n];
+    let mut edge = |from: usize, to: usize| {
+        next[from].push(to);
+        waits[to] += 1;
+    };
+    for (c, d) in deps.iter().enumerate() {
+        for x in d {
+            edge(*x, c);
+        }
+    }
+    for (value, state) in in_place {
+        let Some(writer) = clusters.iter().position(|c| c.outputs.contains(value)) else { continue };
+        for r in readers(g, clusters, *state) {
+            if r != writer {
+                edge(r, writer);
+            }
+        }
+    }
+    let key = |c: usize| Reverse((clusters[c].nodes.last().map_or(0, |id| id.0), c));
+    let mut ready: BinaryHeap<_> = (0..n).filter(|c| waits[*c] == 0).map(key).collect();
+    let mut out = Vec::with_capacity(n);
+    while let Some(Reverse((_, c))) = ready.pop() {
+        out.push(c);
+        for t in std::mem::take(&mut next[c]) {
+            waits[t] -= 1;
+            if waits[t] == 0 {
+                ready.push(key(t));
+            }
+        }
+    }
+    debug_assert_eq!(out.len(), n, "clusters form a cycle");
+    out
+}
+
+/// A launch that copies a value.
+fn copy(g: &Graph, from: NodeId, to: Buffer, target: &dyn Fn(NodeId) -> Option<u32>, kernels: &mut KernelSet) -> Draft {
+    let len = g.ty(from).len();
+    let source = buffer_of(g, from, target);
+    let idx = IdxId(0);
+    let index = Index { base: 0, terms: if len == Dim::ONE { Vec::new() } else { vec![(idx, Dim::ONE)] } };
+    let decl = |name: &str, access| BufDecl { name: name.to_owned(), ty: Scalar::F32, access, len };
+    let body = vec![
+        Stmt::Load { val: ValId(0), buf: BufId(0), index: index.clone() },
+        Stmt::Store { buf: BufId(1), index, value: Operand::Val(ValId(0)) },
+    ];
+    let mode = if len == Dim::ONE { LoopMode::Parallel } else { LoopMode::ParallelVector };
+    let kernel = Kernel {
+        name: "copy".to_owned(),
+        symbols: g.symbols.clone(),
+        bufs: vec![decl("b0", Access::In), decl("b1", Access::Out)],
+        body: Stmt::For { idx, extent: len, mode, body },
+    };
+    let call = Call::Kernel { kernel: kernels.intern(kernel), extent: len, grain: 64, cost: Dim::constant(2) };
+    Draft { call, buffers: vec![source, to], layer: g.node(from).layer.map(|l| l.0) }
+}
+
+/// Where a value is read from.
+fn buffer_of(g: &Graph, id: NodeId, target: &dyn Fn(NodeId) -> Option<u32>) -> Buffer {
+    let r = root(g, id);
+    match (&g.node(r).op, target(r)) {
+        (_, Some(state)) => Buffer::State(state),
+        (Op::State { index }, None) => Buffer::State(*index),
+        _ => Buffer::Value(r),
+    }
+}
+
+/// Spatial sizes on three axes, missing leading ones 1.
+fn three<T: Copy>(v: &[T], one: T) -> [T; 3] {
+    let mut out = [one; 3];
+    for (i, x) in v.iter().enumerate() {
+        out[3 - v.len() + i] = *x;
+    }
+    out
+}
+
+fn conv_geometry(a: &ConvAttrs, x: &[Dim], w: &[Dim]) -> ConvGeometry {
+    let d = a.stride.len();
+    let size = |d: &Dim| d.as_const().unwrap_or(0);
+    let kernel: Vec<u32> = w[..d].iter().map(|k| u32::try_from(size(k)).unwrap_or(u32::MAX)).collect();
+    ConvGeometry {
+        batch: x[0],
+        input: three(&x[1..=d], Dim::ONE),
+        output: three(&a.output, Dim::ONE),
+        kernel: three(&kernel, 1),
+        stride: three(&a.stride, 1),
+        pad: three(&a.pad, 0),
+        dilation: three(&a.dilation, 1),
+        cin: size(&w[d]),
+        cout: size(&w[d + 1]),
+    }
+}
+
+fn pool_geometry(a: &PoolAttrs, x: &[Dim]) -> PoolGeometry {
+    let d = a.stride.len();
+    PoolGeometry {
+        batch: x[0],
+        input: three(&x[1..=d], Dim::ONE),
+        output: three(&a.output, Dim::ONE),
+        window: three(&a.window, 1),
+        stride: three(&a.stride, 1),
+        pad: three(&a.pad, 0),
+        channels: x[d + 1].as_const().unwrap_or(0),
+    }
+}
+
+/// A library call with its operands in the order that `LibCall` documents, the output last.
+fn library(g: &Graph, cluster: &Cluster, layer: Option<u32>) -> Draft {
+    let id = cluster.nodes[0];
+    let node = g.node(id);
+    let shape = |i: usize| g.shape(node.args[i]);
+    let rows_cols = |s: &[Dim]| {
+        let (cols, rows) = s.split_last().map_or((Dim::ONE, &[][..]), |(c, r)| (*c, r));
+        (Dim::product(rows), cols)
+    };
+    let mut args: Vec<usize> = (0..node.args.len()).collect();
+    let call = match &node.op {
+        Op::MatMul { ta, tb } => {
+            let (a, y) = (shape(0), &node.ty.shape);
+            let r = y.len();
+            let k = if *ta { a[r - 2] } else { a[r - 1] };
+            LibCall::MatMul { batch: Dim::product(&y[..r - 2]), m: y[r - 2], n: y[r - 1], k, ta: *ta, tb: *tb }
+        }
+        Op::Conv(a) => LibCall::ConvForward(conv_geometry(a, shape(0), shape(1))),
+        Op::ConvGradInput(a) => LibCall::ConvGradInput(conv_geometry(a, &node.ty.shape, shape(1))),
+        Op::ConvGradWeight(a) => LibCall::ConvGradWeight(conv_geometry(a, shape(0), &node.ty.shape)),
+        Op::Pool(a) if a.average => LibCall::AvgPool(pool_geometry(a, shape(0))),
+        Op::Pool(a) => LibCall::MaxPool(pool_geometry(a, shape(0))),
+        Op::PoolGrad(a) if a.average => {
+            args = vec![2];
+            LibCall::AvgPoolGrad(pool_geometry(a, shape(0)))
+        }
+        Op::PoolGrad(a) => LibCall::MaxPoolGrad(pool_geometry(a, shape(0))),
+        Op::Softmax { log } => {
+            let (rows, cols) = rows_cols(shape(0));
+            LibCall::Softmax { rows, cols, log: *log }
+        }
+        // The table of operations marks exactly the operations above and this one as library calls.
+        _ => {
+            let (rows, cols) = rows_cols(shape(0));
+            LibCall::ArgMax { rows, cols }
+        }
+    };
+    let mut buffers: Vec<Buffer> = args.iter().map(|i| buffer_of(g, node.args[*i], &|_| None)).collect();
+    buffers.push(Buffer::Value(id));
+    Draft { call: Call::Lib(call), buffers, layer }
+}
+
+/// Places buffers and builds the plan.
+fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn Fn(NodeId) -> Option<u32>) -> Plan {
+    let mut inputs: Vec<InputSlot> = Vec::new();
+    let mut input_index: Vec<Option<u32>> = vec![None; g.nodes.len()];
+    for id in g.ids() {
+        if let Op::Input { name, role } = &g.node(id).op {
+            input_index[id.index()] = Some(u32::try_from(inputs.len()).unwrap_or(u32::MAX));
+            let shape = g.shape(id).get(1..).unwrap_or(&[]).to_vec();
+            inputs.push(InputSlot { name: name.clone(), role: *role, shape });
+        }
+    }
+    let control = u32::try_from(inputs.len()).unwrap_or(u32::MAX);
+    let words = Dim::from(2 + g.symbols.len());
+    inputs.push(InputSlot { name: "control".to_owned(), role: InputRole::Control, shape: vec![words] });
+
+    // Buffers that readers of a replaced value name: the state it lives in.
+    for d in &mut drafts {
+        for b in &mut d.buffers {
+            if let Buffer::Value(id) = *b
+                && let Some(s) = target(id)
+            {
+                *b = Buffer::State(s);
+            }
+        }
+    }
+    let mut slot: Vec<Option<usize>> = vec![None; g.nodes.len()];
+    let mut lifetimes: Vec<Lifetime> = Vec::new();
+    for (at, d) in drafts.iter().enumerate() {
+        for b in &d.buffers {
+            let Buffer::Value(id) = *b else { continue };
+            if input_index[id.index()].is_some() {
+                continue;
+            }
+            match slot[id.index()] {
+                Some(s) => lifetimes[s].last = at,
+                None => {
+                    slot[id.index()] = Some(lifetimes.len());
+                    lifetimes.push(Lifetime { len: g.ty(id).len(), first: at, last: at });
+                }
+            }
+        }
+    }
+    for r in &g.results {
+        if let (Role::Output(_) | Role::Metric(_), Some(s)) = (&r.role, slot[root(g, r.value).index()]) {
+            lifetimes[s].last = drafts.len();
+        }
+    }
+    let (places, arena) = memory::plan(&lifetimes);
+    let place = |b: Buffer| match b {
+        Buffer::Control => Place::Input { index: control },
+        Buffer::State(i) => Place::State { offset: states.offsets.get(i as usize).copied().unwrap_or(u64::MAX) },
+        Buffer::Value(id) => match (input_index[id.index()], slot[id.index()]) {
+            (Some(index), _) => Place::Input { index },
+            (None, Some(s)) => places[s],
+            (None, None) => Place::Arena { class: u32::MAX, unit_offset: 0 },
+        },
+    };
+    let mut results = Vec::new();
+    for r in &g.results {
+        let (name, role) = match &r.role {
+            Role::Output(n) => (n.clone(), ResultRole::Output),
+            Role::Metric(n) => (n.clone(), ResultRole::Metric),
+            Role::Update(_) | Role::Gradient(_) => continue,
+        };
+        let at = place(buffer_of(g, r.value, target));
+        results.push(ResultSlot { name, role, place: at, shape: g.shape(r.value).to_vec() });
+    }
+    let launches = drafts
+        .into_iter()
+        .map(|d| Launch { bufs: d.buffers.iter().map(|b| place(*b)).collect(), call: d.call, layer: d.layer })
+        .collect();
+    Plan { inputs, results, arena, launches }
+}

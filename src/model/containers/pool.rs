@@ -1,0 +1,32 @@
+//! `pool` (kur-reference 3.6). The default stride is 1, as in Kur, not the window.
+
+use crate::diag::Reported;
+use crate::frontend::Value;
+use crate::frontend::value::Kind;
+use crate::model::convert;
+use crate::model::cx::Cx;
+use crate::model::fields::Fields;
+use crate::model::types::{Border, LayerKind, PoolKind};
+
+use super::Parsed;
+use super::convolution::{border, strides, window};
+
+/// Keys of the mapping form.
+pub(super) const PARAMS: &[&str] = &["size", "strides", "type", "border"];
+
+/// `pool: SIZE` or `pool: {size: S, strides: 1, type: max, border: valid}`.
+pub(super) fn pool(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
+    if !matches!(arg.kind, Kind::Map(_)) {
+        let size = window(cx, arg, "the size of `pool`")?;
+        let strides = vec![1; size.value.len()];
+        return Ok(LayerKind::Pool { kind: PoolKind::Max, size, strides, border: Border::Valid }.into());
+    }
+    let fields = Fields::open(cx, arg, "`pool`", PARAMS, &[])?;
+    let size = fields.need(cx, "size", "size: [2, 2]")?;
+    let size = window(cx, size, &fields.what("size"))?;
+    let strides = strides(cx, &fields, size.value.len())?;
+    let kind = fields.read(cx, "type", |cx, v, what| convert::word(cx, v, what, &["max", "average"]))?;
+    let kind = if kind == Some(1) { PoolKind::Average } else { PoolKind::Max };
+    let border = border(cx, &fields, Border::Valid)?;
+    Ok(LayerKind::Pool { kind, size, strides, border }.into())
+}

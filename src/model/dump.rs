@@ -1,0 +1,159 @@
+//! The typed Kurfile as stable text, for golden tests and `--emit=model`.
+
+use std::fmt::Write as _;
+
+use kur_runtime::spec::{CsvSpec, FileSpec, Missing, Normalize, ProviderSpec, SectionSpec, SupplierSpec};
+
+use super::types::{Clip, Kurfile, Layer, LayerKind, Optimizer, OptimizerKind};
+
+/// Prints everything but places.
+#[must_use]
+pub fn dump(k: &Kurfile) -> String {
+    let mut out = format!("kurfile {}\n", k.name);
+    if let Some(seed) = k.seed {
+        line(&mut out, 0, &format!("seed {seed}"));
+    }
+    if k.compat_kur {
+        line(&mut out, 0, "compat kur");
+    }
+    for (i, l) in k.layers.iter().enumerate() {
+        line(&mut out, 0, &format!("layer {i} {}", layer(l)));
+    }
+    for o in &k.outputs {
+        let aliases = if o.aliases.is_empty() { String::new() } else { format!(" aka {}", o.aliases.join(", ")) };
+        line(&mut out, 0, &format!("output {} = layer {}{aliases}", o.name, o.layer.0));
+    }
+    for l in &k.losses {
+        let target = k.outputs.get(l.output).map_or("?", |o| &o.name);
+        line(&mut out, 0, &format!("loss {} of {target} weight {}", l.kind.word(), l.weight));
+    }
+    if let Some(t) = &k.train {
+        line(&mut out, 0, "train");
+        section(&mut out, &t.section);
+        line(&mut out, 1, &t.epochs.map_or("epochs until interrupted".to_owned(), |n| format!("epochs {n}")));
+        for (what, path) in [("initial", &t.weights.initial), ("best", &t.weights.best), ("last", &t.weights.last)] {
+            if let Some(path) = path {
+                let must = if what == "initial" && t.weights.must_exist { " (must exist)" } else { "" };
+                line(&mut out, 1, &format!("weights {what} {path}{must}"));
+            }
+        }
+        line(&mut out, 1, &optimizer(&t.optimizer));
+    }
+    let others = [
+        ("validate", &k.validate, &k.validate_best),
+        ("test", &k.test, &k.test_weights),
+        ("evaluate", &k.evaluate, &k.evaluate_weights),
+    ];
+    for (name, spec, weights) in others {
+        let Some(spec) = spec else { continue };
+        line(&mut out, 0, name);
+        section(&mut out, &spec.value);
+        if let Some(path) = weights {
+            line(&mut out, 1, &format!("weights {path}"));
+        }
+        if let Some(path) = k.destination.as_ref().filter(|_| name == "evaluate") {
+            line(&mut out, 1, &format!("destination {path}"));
+        }
+    }
+    out
+}
+
+fn line(out: &mut String, depth: usize, text: &str) {
+    // Writing to a string cannot fail.
+    let _ = writeln!(out, "{}{text}", "  ".repeat(depth));
+}
+
+fn layer(l: &Layer) -> String {
+    let inputs: Vec<String> = l.inputs.iter().map(|id| id.0.to_string()).collect();
+    let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
+    let freeze = if l.freeze { " frozen" } else { "" };
+    let args = match &l.kind {
+        LayerKind::Input { shape: None } => " shape from data".to_owned(),
+        LayerKind::Input { shape: Some(s) } => {
+            let dims: Vec<String> = s.value.iter().map(|d| d.map_or("null".to_owned(), |n| n.to_string())).collect();
+            format!(" shape [{}]", dims.join(", "))
+        }
+        LayerKind::Dense { sizes, flatten } => {
+            let sizes: Vec<u64> = sizes.iter().map(|s| s.value).collect();
+            format!(" {sizes:?}{}", if *flatten { " flatten" } else { "" })
+        }
+        LayerKind::Activation(a) => format!(" {a:?}"),
+        LayerKind::Dropout { fraction } => format!(" {fraction}"),
+        LayerKind::Flatten | LayerKind::Output => String::new(),
+        LayerKind::Expand { dimension } | LayerKind::Squeeze { dimension } => format!(" {dimension}"),
+        LayerKind::Convolution { kernels, size, strides, border } => {
+            format!(" kernels {kernels} size {:?} strides {strides:?} {border:?}", size.value)
+        }
+        LayerKind::Pool { kind, size, strides, border } => {
+            format!(" {kind:?} size {:?} strides {strides:?} {border:?}", size.value)
+        }
+        LayerKind::BatchNormalization { axis, momentum } => format!(" axis {axis} momentum {momentum}"),
+    };
+    format!("{} {}{args}{freeze}{from}", l.name, l.kind.word())
+}
+
+fn section(out: &mut String, s: &SectionSpec) {
+    for supplier in &s.data {
+        match supplier {
+            SupplierSpec::Csv(c) => csv(out, c),
+            SupplierSpec::Mnist { images, labels } => {
+                line(out, 1, &format!("data mnist images {} labels {}", file(images), file(labels)));
+            }
+        }
+    }
+    let ProviderSpec { batch_size, num_batches, randomize, force_batch_size } = &s.provider;
+    let limit = num_batches.map_or(String::new(), |n| format!(" num_batches {n}"));
+    let flag = |on: bool, word: &str| if on { format!(" {word}") } else { String::new() };
+    let flags = flag(*randomize, "randomize") + &flag(*force_batch_size, "force_batch_size");
+    line(out, 1, &format!("provider batch_size {batch_size}{limit}{flags}"));
+}
+
+fn csv(out: &mut String, c: &CsvSpec) {
+    let mut text = format!("data csv {}", file(&c.file));
+    let byte = |b: u8| format!("{:?}", char::from(b));
+    if let Some(b) = c.delimiter {
+        text += &format!(" delimiter {}", byte(b));
+    }
+    if let Some(b) = c.quote {
+        text += &format!(" quote {}", byte(b));
+    }
+    if !c.header {
+        text += " no header";
+    }
+    line(out, 1, &(text + &scaling(c.normalize, c.missing)));
+    for g in &c.columns {
+        let one_hot = g.one_hot.map_or(String::new(), |b| format!(" one_hot {b}"));
+        line(out, 2, &format!("{} from {:?}{}{one_hot}", g.name, g.from, scaling(g.normalize, g.missing)));
+    }
+}
+
+fn scaling(normalize: Normalize, missing: Missing) -> String {
+    let mut text = String::new();
+    if normalize != Normalize::None {
+        text += &format!(" normalize {normalize:?}");
+    }
+    if missing != Missing::Error {
+        text += &format!(" missing {missing:?}");
+    }
+    text
+}
+
+fn file(f: &FileSpec) -> String {
+    let sum = f.checksum.as_ref().map_or(String::new(), |c| format!(" (checksum {}…)", &c[..8.min(c.len())]));
+    format!("{}{sum}", f.path)
+}
+
+fn optimizer(o: &Optimizer) -> String {
+    let kind = match o.kind {
+        OptimizerKind::Adam => "adam".to_owned(),
+        OptimizerKind::Sgd { momentum, nesterov } => {
+            format!("sgd momentum {momentum}{}", if nesterov { " nesterov" } else { "" })
+        }
+    };
+    let clip = match o.clip {
+        Clip::None => String::new(),
+        Clip::Norm(x) => format!(" clip norm {x}"),
+        Clip::Abs(x) => format!(" clip abs {x}"),
+    };
+    format!("optimizer {kind} learning_rate {} decay {}{clip}", o.learning_rate, o.decay)
+}

@@ -1,0 +1,105 @@
+//! Mappings with known keys: unknown ones are reported at once, with a suggestion.
+
+use crate::diag::{Reported, did_you_mean};
+use crate::frontend::Value;
+
+use super::cx::Cx;
+use super::report::keys::{missing_key, not_yet_supported, unknown_key};
+use super::report::values::wrong_type;
+
+/// Keys of any section. A merge key (`<<: *train` in `test`) may bring them where they mean nothing; that is no mistake.
+const SECTION_KEYS: &[&str] = &[
+    "data",
+    "provider",
+    "weights",
+    "hooks",
+    "destination",
+    "epochs",
+    "stop_when",
+    "optimizer",
+    "log",
+    "checkpoint",
+    "best",
+    "initial",
+    "last",
+    "must_exist",
+];
+
+/// An open mapping.
+#[derive(Debug)]
+pub(super) struct Fields<'v> {
+    map: &'v Value,
+    what: String,
+    /// Keys that were meant by misspelled ones.
+    meant: Vec<(&'static str, Reported)>,
+}
+
+impl<'v> Fields<'v> {
+    /// Checks the keys of a mapping: those in `known` may be asked for, those in `later` are constructs that are not
+    /// supported yet, all others are reported.
+    ///
+    /// # Errors
+    /// `wrong-type` when it is no mapping. Bad keys are reported without failing.
+    pub(super) fn open(
+        cx: &mut Cx<'_>,
+        map: &'v Value,
+        what: impl Into<String>,
+        known: &[&'static str],
+        later: &[&str],
+    ) -> Result<Fields<'v>, Reported> {
+        let what = what.into();
+        let mut meant = Vec::new();
+        let Some(entries) = map.as_map() else {
+            return Err(cx.fail(wrong_type(map, &what, "a mapping (`key: value` lines)")));
+        };
+        for e in entries {
+            let name = e.key.as_str().unwrap_or_default();
+            let foreign = e.key.origin.is_some() && SECTION_KEYS.contains(&name);
+            if later.contains(&name) {
+                // `log: null` switches a thing off that is off anyway.
+                if !e.value.is_null() {
+                    cx.push(not_yet_supported(&e.key, &format!("`{name}` of {what}")));
+                }
+            } else if !known.contains(&name) && !foreign {
+                let reported = cx.fail(unknown_key(&e.key, &what, known));
+                if let Some(near) = did_you_mean(name, known.iter().copied()) {
+                    let key = known.iter().copied().find(|k| *k == near);
+                    meant.extend(key.map(|k| (k, reported)));
+                }
+            }
+        }
+        Ok(Fields { map, what, meant })
+    }
+
+    /// The subject of errors about a key.
+    pub(super) fn what(&self, key: &str) -> String {
+        format!("`{key}` of {}", self.what)
+    }
+
+    /// The value of a key; null counts as absent.
+    pub(super) fn get(&self, key: &str) -> Option<&'v Value> {
+        self.map.get(key).filter(|v| !v.is_null())
+    }
+
+    /// The value of a key, or an error with an example of what to add; none when the key is there but misspelled.
+    pub(super) fn need(&self, cx: &mut Cx<'_>, key: &str, example: &str) -> Result<&'v Value, Reported> {
+        match (self.get(key), self.meant.iter().find(|(k, _)| *k == key)) {
+            (Some(value), _) => Ok(value),
+            (None, Some((_, reported))) => Err(*reported),
+            (None, None) => Err(cx.fail(missing_key(self.map, &self.what, key, example))),
+        }
+    }
+
+    /// Converts the value of a key when it is there.
+    pub(super) fn read<T>(
+        &self,
+        cx: &mut Cx<'_>,
+        key: &str,
+        convert: impl FnOnce(&mut Cx<'_>, &Value, &str) -> Result<T, Reported>,
+    ) -> Result<Option<T>, Reported> {
+        match self.get(key) {
+            Some(v) => convert(cx, v, &self.what(key)).map(Some),
+            None => Ok(None),
+        }
+    }
+}

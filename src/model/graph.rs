@@ -1,0 +1,191 @@
+//! Nodes -> layers in topological order, and the model's outputs (kur-reference 2.4).
+//!
+//! Comes in: the flat node list of `containers`. Goes out: layers each of whose inputs precede it, and outputs that
+//! point at the layers that compute them. Nodes that compute nothing (`output`, layers switched off) are resolved away:
+//! they hand their input on and take over its names.
+
+use std::collections::BTreeMap;
+
+use crate::diag::{Reported, Span};
+
+use super::containers::{Node, NodeKind};
+use super::cx::Cx;
+use super::report::graph::{
+    cyclic_inputs, duplicate_name, input_with_inputs, no_input, softmax_over_one, too_many_inputs, unknown_input,
+    unused_input,
+};
+use super::types::{Activation, Layer, LayerId, LayerKind, ModelOutput};
+
+/// The connected model.
+pub(super) struct Graph {
+    pub(super) layers: Vec<Layer>,
+    pub(super) outputs: Vec<ModelOutput>,
+    /// Every name of every node with its place, for errors about names that are no outputs.
+    pub(super) names: BTreeMap<String, Span>,
+}
+
+/// Connects the nodes. `before` is the number of errors before the model was read: a model with mistakes is checked
+/// as far as possible, but gives no graph.
+///
+/// # Errors
+/// `duplicate-name`, `unknown-input`, `input-with-inputs`, `no-input`, `too-many-inputs`, `cyclic-inputs`.
+/// Warnings: `unused-input`, `softmax-over-one`.
+pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> Result<Graph, Reported> {
+    let names = index_names(cx, &nodes);
+    let inputs = edges(cx, &nodes, &names);
+    let order = order(cx, &nodes, &inputs)?;
+    let consumed = consumed(&inputs, nodes.len());
+    cx.sink.check_since(before)?;
+    for (i, node) in nodes.iter().enumerate() {
+        if !consumed[i] && matches!(node.kind, NodeKind::Layer(LayerKind::Input { .. })) {
+            cx.push(unused_input(&node.name.value, node.span));
+        }
+    }
+
+    let mut is_output: Vec<bool> = nodes.iter().zip(&consumed).map(|(n, c)| n.sink || !c).collect();
+    let mut layers: Vec<Layer> = Vec::new();
+    let mut made_by: Vec<Option<LayerId>> = vec![None; nodes.len()];
+    for i in order {
+        let sources: Vec<LayerId> = inputs[i].iter().filter_map(|&j| made_by[j]).collect();
+        match &nodes[i].kind {
+            NodeKind::Layer(kind) => {
+                made_by[i] = u32::try_from(layers.len()).ok().map(LayerId);
+                let n = &nodes[i];
+                // Names are still complete here: only later nodes take them over.
+                let is_input = matches!(kind, LayerKind::Input { .. });
+                let name = n.names.first().filter(|_| !is_input).unwrap_or(&n.name);
+                let layer = Layer {
+                    name: name.value.clone(),
+                    span: n.span,
+                    inputs: sources,
+                    kind: kind.clone(),
+                    freeze: n.freeze,
+                };
+                layers.push(layer);
+            }
+            NodeKind::Pass | NodeKind::Broken => {
+                made_by[i] = sources.first().copied();
+                let Some(&source) = inputs[i].first() else { continue };
+                let taken = std::mem::take(&mut nodes[source].names);
+                nodes[i].names.extend(taken);
+                // An output whose names went away lives on under the new ones.
+                is_output[i] |= is_output[source];
+                is_output[source] = false;
+            }
+        }
+    }
+    warn_softmax(cx, &layers);
+    let outputs =
+        nodes.iter().enumerate().filter(|(i, n)| is_output[*i] && !n.names.is_empty()).filter_map(|(i, n)| {
+            let mut texts = n.names.iter().map(|n| n.value.clone());
+            Some(ModelOutput { name: texts.next()?, aliases: texts.collect(), layer: made_by[i]?, span: n.span })
+        });
+    let outputs = outputs.collect();
+    let places = names.into_iter().map(|(name, i)| (name, nodes[i].span)).collect();
+    Ok(Graph { layers, outputs, names: places })
+}
+
+/// All names of all nodes.
+fn index_names(cx: &mut Cx<'_>, nodes: &[Node]) -> BTreeMap<String, usize> {
+    let mut names: BTreeMap<String, usize> = BTreeMap::new();
+    let mut places: BTreeMap<&str, Span> = BTreeMap::new();
+    for (i, node) in nodes.iter().enumerate() {
+        for name in &node.names {
+            if let Some(first) = places.get(name.value.as_str()) {
+                cx.push(duplicate_name(&name.value, name.span, *first));
+            } else {
+                places.insert(&name.value, name.span);
+                names.insert(name.value.clone(), i);
+            }
+        }
+    }
+    names
+}
+
+/// The nodes each node reads. Broken references are reported and left out.
+fn edges(cx: &mut Cx<'_>, nodes: &[Node], names: &BTreeMap<String, usize>) -> Vec<Vec<usize>> {
+    let known: Vec<&str> = names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
+    let mut all = Vec::with_capacity(nodes.len());
+    for (i, node) in nodes.iter().enumerate() {
+        let is_input = matches!(node.kind, NodeKind::Layer(LayerKind::Input { .. }));
+        let mut own = Vec::new();
+        match &node.inputs {
+            Some(inputs) if is_input => cx.push(input_with_inputs(node.span, inputs.span)),
+            Some(inputs) => {
+                for name in &inputs.value {
+                    match names.get(&name.value) {
+                        Some(&j) => own.push(j),
+                        None => cx.push(unknown_input(&name.value, name.span, &known)),
+                    }
+                }
+                if inputs.value.len() > 1 && !matches!(node.kind, NodeKind::Broken) {
+                    cx.push(too_many_inputs(node.span, node.word, inputs.span, inputs.value.len()));
+                }
+            }
+            None if is_input => {}
+            None if i > 0 => own.push(i - 1),
+            None if matches!(node.kind, NodeKind::Broken) => {}
+            None => cx.push(no_input(node.span, node.word)),
+        }
+        all.push(own);
+    }
+    all
+}
+
+fn consumed(inputs: &[Vec<usize>], count: usize) -> Vec<bool> {
+    let mut consumed = vec![false; count];
+    inputs.iter().flatten().for_each(|&j| consumed[j] = true);
+    consumed
+}
+
+/// Nodes without inputs first, then repeated passes in file order (kur-reference 2.4.3).
+fn order(cx: &mut Cx<'_>, nodes: &[Node], inputs: &[Vec<usize>]) -> Result<Vec<usize>, Reported> {
+    let mut order: Vec<usize> = (0..nodes.len()).filter(|&i| inputs[i].is_empty()).collect();
+    let mut done = vec![false; nodes.len()];
+    order.iter().for_each(|&i| done[i] = true);
+    while order.len() < nodes.len() {
+        let before = order.len();
+        for i in 0..nodes.len() {
+            if !done[i] && inputs[i].iter().all(|&j| done[j]) {
+                done[i] = true;
+                order.push(i);
+            }
+        }
+        if order.len() == before {
+            let circle = circle(inputs, &done);
+            let places: Vec<(Span, String)> =
+                circle.iter().map(|&i| (nodes[i].span, nodes[i].name.value.clone())).collect();
+            return Err(cx.fail(cyclic_inputs(&places)));
+        }
+    }
+    Ok(order)
+}
+
+/// The nodes of one circle among those that could not be ordered, in the order in which values would flow.
+fn circle(inputs: &[Vec<usize>], done: &[bool]) -> Vec<usize> {
+    let mut path: Vec<usize> = Vec::new();
+    let mut at = done.iter().position(|d| !d).unwrap_or(0);
+    while !path.contains(&at) {
+        path.push(at);
+        // A node that could not be ordered has an input that could not be ordered.
+        at = inputs[at].iter().copied().find(|&j| !done[j]).unwrap_or(at);
+    }
+    let start = path.iter().position(|&i| i == at).unwrap_or(0);
+    let mut circle = path.split_off(start);
+    circle.sort_unstable();
+    circle
+}
+
+fn warn_softmax(cx: &mut Cx<'_>, layers: &[Layer]) {
+    for layer in layers {
+        if !matches!(layer.kind, LayerKind::Activation(Activation::Softmax)) {
+            continue;
+        }
+        let source = layer.inputs.first().and_then(|id| layers.get(id.0 as usize));
+        if let Some(Layer { kind: LayerKind::Dense { sizes, .. }, span, .. }) = source
+            && sizes.last().is_some_and(|s| s.value == 1)
+        {
+            cx.push(softmax_over_one(layer.span, *span));
+        }
+    }
+}

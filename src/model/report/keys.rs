@@ -1,0 +1,102 @@
+//! Findings about keys, sections and layer types.
+
+use crate::diag::{Diagnostic, did_you_mean};
+use crate::frontend::Value;
+use crate::frontend::value::AtValue;
+
+fn name_of(key: &Value) -> String {
+    key.written.as_deref().map_or_else(|| crate::frontend::python::repr(key), str::to_owned)
+}
+
+/// A list of words in back quotes.
+pub(crate) fn words(known: &[&str]) -> String {
+    known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// A key that a mapping does not know.
+pub(crate) fn unknown_key(key: &Value, what: &str, known: &[&str]) -> Diagnostic {
+    let name = name_of(key);
+    let d = Diagnostic::error("unknown-key", format!("{what} has no key `{name}`")).at_value(key, "unknown key");
+    match did_you_mean(&name, known.iter().copied()) {
+        Some(better) => d.help(format!("did you mean `{better}`?")),
+        None if known.is_empty() => d.note(format!("{what} takes no keys")),
+        None => d.note(format!("known keys are {}", words(known))),
+    }
+}
+
+/// A parameter that stands beside the layer type instead of below it.
+pub(crate) fn misplaced_parameter(key: &Value, kind: &str) -> Diagnostic {
+    let name = name_of(key);
+    Diagnostic::error("unknown-key", format!("`{name}` stands beside `{kind}:` instead of below it"))
+        .at_value(key, "not indented enough")
+        .help(format!("indent this line deeper than `{kind}:`, so that `{name}` belongs to it"))
+}
+
+/// A top-level key that is no section.
+pub(crate) fn unknown_section(key: &Value, known: &[&str]) -> Diagnostic {
+    let name = name_of(key);
+    let d = Diagnostic::error("unknown-section", format!("a Kurfile has no section `{name}`"))
+        .at_value(key, "unknown section");
+    match did_you_mean(&name, known.iter().copied()) {
+        Some(better) => d.help(format!("did you mean `{better}`?")),
+        None => d
+            .note(format!("the sections are {}", words(known)))
+            .help("values of your own, for use in templates, go under `settings:`"),
+    }
+}
+
+/// Both spellings of a section.
+pub(crate) fn shadowed_section(alias: &Value, canonical: &Value) -> Diagnostic {
+    let (a, c) = (name_of(alias), name_of(canonical));
+    Diagnostic::warning("shadowed-section", format!("`{a}` is ignored, because the section also stands as `{c}`"))
+        .at_value(alias, "ignored")
+        .also(canonical.span, "this one counts")
+        .help(format!("keep one of the two; `{a}` is another name of `{c}`"))
+}
+
+/// A required key is absent.
+pub(crate) fn missing_key(place: &Value, what: &str, key: &str, example: &str) -> Diagnostic {
+    Diagnostic::error("missing-key", format!("{what} needs `{key}`"))
+        .at_value(place, format!("`{key}` is missing"))
+        .help(format!("add `{example}`"))
+}
+
+/// A construct of Kur that this version does not build.
+pub(crate) fn not_yet_supported(place: &Value, what: &str) -> Diagnostic {
+    Diagnostic::error("not-yet-supported", format!("{what} is part of Kur, but kurc does not support it yet"))
+        .at_value(place, "not supported yet")
+}
+
+/// A model entry of unknown type.
+pub(crate) fn unknown_layer(key: &Value, known: &[&str]) -> Diagnostic {
+    let name = name_of(key);
+    let d = Diagnostic::error("unknown-layer", format!("there is no layer type `{name}`"))
+        .at_value(key, "unknown layer type");
+    match did_you_mean(&name, known.iter().copied()) {
+        Some(better) => d.help(format!("did you mean `{better}`?")),
+        None => d.note(format!("layer types are {}", words(known))),
+    }
+}
+
+/// A model entry with common fields only.
+pub(crate) fn no_layer_type(entry: &Value, known: &[&str]) -> Diagnostic {
+    Diagnostic::error("no-layer-type", "this model entry names no layer type")
+        .at_value(entry, "which layer is this?")
+        .note(format!("layer types are {}", words(known)))
+}
+
+/// A model entry with two layer types.
+pub(crate) fn two_layer_types(first: &Value, second: &Value) -> Diagnostic {
+    let (a, b) = (name_of(first), name_of(second));
+    Diagnostic::error("two-layer-types", format!("one model entry is both `{a}` and `{b}`"))
+        .at_value(second, "second layer type")
+        .also(first.span, "first layer type")
+        .help(format!("write two entries: `- {a}: …` and, on its own line, `- {b}: …`"))
+}
+
+/// `train` without a model, or an empty file.
+pub(crate) fn missing_model(place: &Value) -> Diagnostic {
+    Diagnostic::error("missing-section", "this Kurfile has no `model` section")
+        .at_value(place, "a Kurfile describes a model")
+        .help("add `model:` with a list of layers, for example `- input: x`, `- dense: 10`, `- output: y`")
+}

@@ -1,0 +1,58 @@
+//! `settings`: the user's own values, and the few keys that mean something to kurc.
+
+use crate::diag::Reported;
+use crate::frontend::Value;
+use crate::frontend::value::Kind;
+use crate::model::convert;
+use crate::model::cx::Cx;
+use crate::model::report::values::{ignored_setting, out_of_range, wrapped_seed, wrong_type};
+
+/// What of `settings` is typed.
+#[derive(Debug, Default)]
+pub(crate) struct Settings {
+    /// `seed`.
+    pub(crate) seed: Option<u64>,
+    /// `compat: kur`.
+    pub(crate) compat_kur: bool,
+}
+
+/// Reads the evaluated section. All other keys are the user's own.
+pub(crate) fn read(cx: &mut Cx<'_>, value: &Value) -> Result<Settings, Reported> {
+    let Some(entries) = value.as_map() else {
+        return if value.is_null() {
+            Ok(Settings::default())
+        } else {
+            Err(cx.fail(wrong_type(value, "`settings`", "a mapping (`key: value` lines)")))
+        };
+    };
+    for e in entries {
+        match e.key.as_str() {
+            Some(name @ ("backend" | "provider")) if !e.value.is_null() && name == "backend" => {
+                cx.push(ignored_setting(&e.key, name));
+            }
+            Some(_) => {}
+            None => cx.push(wrong_type(&e.key, "a key of `settings`", "text")),
+        }
+    }
+    let get = |key: &str| value.get(key).filter(|v| !v.is_null());
+    let seed = match get("seed") {
+        Some(v) => Some(seed(cx, v)?),
+        None => None,
+    };
+    let compat_kur = match get("compat") {
+        Some(v) if v.as_str() == Some("kur") => true,
+        Some(Value { kind: Kind::Bool(false), .. }) | None => false,
+        Some(v) => return Err(cx.fail(out_of_range(v, "`settings.compat`", "`kur` or absent"))),
+    };
+    Ok(Settings { seed, compat_kur })
+}
+
+/// Seeds outside 0..2³² are taken modulo 2³², as in Kur (kur-reference 6.4).
+fn seed(cx: &mut Cx<'_>, value: &Value) -> Result<u64, Reported> {
+    let n = convert::integer(cx, value, "`settings.seed`")?;
+    let seed = n.rem_euclid(1 << 32).unsigned_abs();
+    if i64::try_from(seed) != Ok(n) {
+        cx.push(wrapped_seed(value, seed));
+    }
+    Ok(seed)
+}

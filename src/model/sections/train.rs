@@ -1,0 +1,95 @@
+//! `train` (kur-reference 7.1): data, provider, epochs, weights, optimizer.
+
+use kur_runtime::spec::{CsvSpec, TrainWeights};
+
+use crate::diag::{Reported, Span};
+use crate::frontend::Value;
+use crate::frontend::value::Kind;
+use crate::model::convert;
+use crate::model::cx::Cx;
+use crate::model::fields::Fields;
+use crate::model::report::keys::not_yet_supported;
+use crate::model::report::values::{endless_training, wrong_type};
+use crate::model::types::{Optimizer, TrainSection};
+
+use super::{data, optimizer, provider, weights};
+
+const KEYS: &[&str] = &["data", "provider", "epochs", "stop_when", "weights", "optimizer"];
+const LATER: &[&str] = &["log", "checkpoint", "hooks"];
+
+/// Words that mean "no limit".
+const INFINITE: &[&str] = &["inf", "all", "infinite", "infinity"];
+
+/// Reads the evaluated section. `validate_saves` says whether `validate.weights` exists: then a plain `train.weights`
+/// is not the best-by-training-loss path.
+pub(crate) fn read(cx: &mut Cx<'_>, span: Span, value: &Value, validate_saves: bool) -> Result<TrainSection, Reported> {
+    if value.is_null() {
+        return Ok(TrainSection {
+            span,
+            section: kur_runtime::spec::SectionSpec::default(),
+            epochs: None,
+            weights: TrainWeights::default(),
+            optimizer: Optimizer::default(),
+        });
+    }
+    let fields = Fields::open(cx, value, "`train`", KEYS, LATER)?;
+    let data = data::read(cx, &fields, &CsvSpec { header: true, ..CsvSpec::default() });
+    let provider = provider::read(cx, &fields);
+    let epochs = epochs(cx, &fields);
+    let weights = match fields.get("weights") {
+        Some(v) => weights::train(cx, v, validate_saves),
+        None => Ok(TrainWeights::default()),
+    };
+    let optimizer = match fields.get("optimizer") {
+        Some(v) => optimizer::read(cx, v),
+        None => Ok(Optimizer::default()),
+    };
+    let section = kur_runtime::spec::SectionSpec { data: data?, provider: provider? };
+    Ok(TrainSection { span, section, epochs: epochs?, weights: weights?, optimizer: optimizer? })
+}
+
+/// `stop_when.epochs`, else `epochs`.
+fn epochs(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<Option<u64>, Reported> {
+    if let Some(stop) = fields.get("stop_when") {
+        let inner = Fields::open(cx, stop, "`stop_when`", &["epochs", "mode"], &["elapsed"])?;
+        mode(cx, &inner)?;
+        if let Some(v) = inner.get("epochs") {
+            return limit(cx, v, &inner.what("epochs"));
+        }
+    }
+    let Some(value) = fields.get("epochs") else { return Ok(None) };
+    let (count, what) = match value.kind {
+        Kind::Map(_) => {
+            let inner = Fields::open(cx, value, "`epochs`", &["number", "mode"], &[])?;
+            mode(cx, &inner)?;
+            let Some(v) = inner.get("number") else { return Ok(None) };
+            (v, inner.what("number"))
+        }
+        _ => (value, fields.what("epochs")),
+    };
+    let epochs = limit(cx, count, &what)?;
+    if epochs == Some(0) {
+        // Kur ignores a zero here (but not in `stop_when`).
+        cx.push(endless_training(count));
+        return Ok(None);
+    }
+    Ok(epochs)
+}
+
+fn limit(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Option<u64>, Reported> {
+    match (&value.kind, value.as_str()) {
+        (Kind::Float(x), _) if x.is_infinite() && *x > 0.0 => Ok(None),
+        (_, Some(word)) if INFINITE.contains(&word.to_lowercase().as_str()) => Ok(None),
+        (_, Some(_)) => Err(cx.fail(wrong_type(value, what, "a whole number or `infinite`"))),
+        _ => convert::whole(cx, value, what, 0).map(Some),
+    }
+}
+
+/// `mode: additional` is what happens anyway; `total` needs a log to count from.
+fn mode(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<(), Reported> {
+    let Some(v) = fields.get("mode") else { return Ok(()) };
+    match convert::word(cx, v, &fields.what("mode"), &["additional", "total"])? {
+        0 => Ok(()),
+        _ => Err(cx.fail(not_yet_supported(v, "`mode: total`, which counts the epochs of earlier runs,"))),
+    }
+}

@@ -1,0 +1,114 @@
+//! Golden tests of the front end: `check` prints all diagnostics, `model` the typed Kurfile.
+//!
+//! Options of a case: `path` (the path that is loaded, `Kurfile.yml` by default), `file` (an empty file that exists),
+//! `set` (an argument of `--set`), `env` (`NAME=VALUE`), `format` (`full`, `short` or `json`).
+
+mod support;
+
+use kurc::diag::{Format, Sink, SourceMap, render};
+use kurc::frontend::MemoryWorld;
+use kurc::model;
+use kurc::model::types::Kurfile;
+use libtest_mimic::{Failed, Trial};
+use support::Case;
+
+fn main() {
+    let arguments = libtest_mimic::Arguments::from_args();
+    let mut trials =
+        support::trials("frontend", &["yml"], &[("check", check), ("model", typed), ("resolved", resolved)]);
+    trials.push(Trial::test("frontend: damaged files never panic", survives_damage));
+    libtest_mimic::run(&arguments, trials).exit();
+}
+
+fn load(case: &Case) -> (Option<Kurfile>, String) {
+    let path = case.option("path").unwrap_or("Kurfile.yml");
+    let mut world = MemoryWorld::with_file(case.option("as").unwrap_or(path), &case.input);
+    for file in case.all("file") {
+        world.files.insert(file.to_owned(), Vec::new());
+    }
+    for (name, value) in case.all("env").filter_map(|e| e.split_once('=')) {
+        world.env.insert(name.to_owned(), value.to_owned());
+    }
+    let set: Vec<String> = case.all("set").map(str::to_owned).collect();
+    let (mut sources, mut sink) = (SourceMap::default(), Sink::default());
+    let kurfile = model::load(&world, path, &set, &mut sources, &mut sink);
+    let format = match case.option("format") {
+        Some("short") => Format::Short,
+        Some("json") => Format::Json,
+        _ => Format::Full { color: false },
+    };
+    let gap = if matches!(format, Format::Full { .. }) { "\n" } else { "" };
+    let texts: Vec<String> = sink.sorted().iter().map(|d| render(d, &sources, format)).collect();
+    assert_eq!(kurfile.is_err(), sink.has_errors(), "an error is returned exactly when one is reported");
+    (kurfile.ok(), texts.join(gap))
+}
+
+fn check(case: &Case) -> String {
+    let (_, text) = load(case);
+    if text.is_empty() { "no findings\n".to_owned() } else { text }
+}
+
+fn typed(case: &Case) -> String {
+    let (kurfile, text) = load(case);
+    kurfile.map_or(String::new(), |k| model::dump(&k)) + &text
+}
+
+/// The resolved Kurfile, which must give the same model when it is read back.
+fn resolved(case: &Case) -> String {
+    let (kurfile, text) = load(case);
+    let Some(kurfile) = kurfile else { return text };
+    let again = case.with_input(&kurfile.resolved);
+    let (reread, findings) = load(&again);
+    // Loops are unrolled in the text, so automatic names may differ.
+    let plain = |k: &Kurfile| {
+        let mut k = k.clone();
+        let hide = |name: &mut String| {
+            if name.starts_with("..") {
+                name.truncate(2);
+            }
+        };
+        k.layers.iter_mut().for_each(|l| hide(&mut l.name));
+        k.outputs.iter_mut().for_each(|o| {
+            o.aliases.retain(|a| !a.starts_with(".."));
+            hide(&mut o.name);
+        });
+        model::dump(&k)
+    };
+    let same = reread.as_ref().map(plain) == Some(plain(&kurfile));
+    assert!(same, "does not read back to the same model:\n{}{findings}", kurfile.resolved);
+    kurfile.resolved
+}
+
+/// Damaged files give findings, never a panic, and never hang: every input of the golden tests is cut, thinned and
+/// spoiled at many places.
+fn survives_damage() -> Result<(), Failed> {
+    let mut inputs = support::inputs("frontend", &["yml"])?;
+    inputs.retain(|i| i.len() < 4_000);
+    for input in &inputs {
+        let text = input.trim_start();
+        let places: Vec<usize> = text.char_indices().map(|(i, _)| i).collect();
+        // A step that is no divisor of usual line lengths meets all kinds of places.
+        for &at in places.iter().step_by(7) {
+            let next = at + text[at..].chars().next().map_or(0, char::len_utf8);
+            let (before, after) = text.split_at(at);
+            let rest = &text[next..];
+            let damaged = [before.to_owned(), format!("{before}{rest}")];
+            let spoiled =
+                ["\t", "{", "]", "\"", ": ", "{{ ", "\u{1F600}", "&a *a", "- "].map(|s| format!("{before}{s}{after}"));
+            for text in damaged.iter().chain(&spoiled) {
+                for path in ["Kurfile.yml", "Kurfile.json"] {
+                    let world = MemoryWorld::with_file(path, text);
+                    let (mut sources, mut sink) = (SourceMap::default(), Sink::default());
+                    let result = model::load(&world, path, &[], &mut sources, &mut sink);
+                    if result.is_err() != sink.has_errors() {
+                        return Err(format!("result and findings disagree for:\n{text}").into());
+                    }
+                    for d in sink.sorted() {
+                        let _ = render(&d, &sources, Format::Full { color: false });
+                    }
+                }
+            }
+        }
+    }
+    Ok(())
+}
