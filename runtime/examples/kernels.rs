@@ -94,8 +94,7 @@ impl Bench {
         let (ars, acs) = if ta { (1, m) } else { (k, 1) };
         let (brs, bcs) = if tb { (1, k) } else { (n, 1) };
         let (a, b, mut c) = (vec![0.5_f32; m * k], vec![0.25_f32; k * n], vec![0.0_f32; m * n]);
-        let parallelism =
-            if self.options.threads > 1 { gemm::Parallelism::None } else { gemm::Parallelism::None };
+        let parallelism = if self.options.threads > 1 { gemm::Parallelism::None } else { gemm::Parallelism::None };
         let mut crate_product = || {
             let (a, b, c) = (black_box(&a), black_box(&b), black_box(&mut c));
             // SAFETY: the strides describe the three vectors.

@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result};
 use crate::train::console::{self, Console};
 use crate::train::cx::{About, RunCx, Section};
 use crate::train::engine::Engine;
@@ -23,7 +23,8 @@ use crate::train::{self, TrainOptions};
 /// Arguments of a produced executable.
 #[derive(Debug, Parser)]
 #[command(
-    version,
+    name = "model",
+    version = concat!("compiled by kurc ", env!("CARGO_PKG_VERSION")),
     about = "A model compiled by kurc: trains, tests and predicts, and needs nothing but this file",
     after_help = "Data files are CSV. Paths are relative to the working directory.",
     arg_required_else_help = true,
@@ -190,15 +191,29 @@ pub fn main<E: Engine>(open: impl FnOnce(Option<usize>) -> Result<(E, About)>) -
         Ok(cli) => cli,
         Err(e) => e.exit(),
     };
-    let mut console = Console::system(cli.command.json());
-    let code = match open(cli.command.threads()) {
-        Ok((engine, about)) => run(&mut RunCx { engine, console, about, stop: Stop::default() }, &cli.command),
-        Err(e) => {
-            console.error(&e);
-            e.exit().code()
+    let json = cli.command.json();
+    std::panic::set_hook(Box::new(move |info| {
+        let place = info.location().map_or_else(String::new, |l| format!(" ({}:{})", l.file(), l.line()));
+        let text = info.payload_as_str().unwrap_or("a broken invariant");
+        Console::system(json).error(&Error::internal(format!("{text}{place}")));
+    }));
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut console = Console::system(json);
+        match open(cli.command.threads()) {
+            Ok((engine, about)) => run(&mut RunCx { engine, console, about, stop: Stop::default() }, &cli.command),
+            Err(e) => {
+                console.error(&e);
+                e.exit().code()
+            }
         }
-    };
-    ExitCode::from(code)
+    }));
+    ExitCode::from(code.unwrap_or(Exit::Internal.code()))
+}
+
+/// One thread per core that the process may use.
+#[must_use]
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// Carries out a command. Errors are printed; the result is the exit status of the process.

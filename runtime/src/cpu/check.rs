@@ -79,7 +79,8 @@ pub(crate) fn run(call: &LibCall, syms: &[u64], level: Level, pool: &mut Pool, i
     let scratch = kernel.scratch();
     let mut shared = Guarded::new(scratch.shared.next_multiple_of(64) / 4);
     shared.slice().fill(f32::NAN);
-    let locals: Vec<Guarded> = (0..pool.threads()).map(|_| Guarded::new(scratch.local.next_multiple_of(64) / 4)).collect();
+    let locals: Vec<Guarded> =
+        (0..pool.threads()).map(|_| Guarded::new(scratch.local.next_multiple_of(64) / 4)).collect();
     let all = Shared(
         &*kernel,
         bufs.iter().map(Guarded::ptr).collect(),
