@@ -186,6 +186,11 @@ impl Column<'_> {
             out.extend(values.iter().map(|v| number(*v)));
         }
         if let Some(source) = self.truth {
+            if let Some(units) = source.units.get(row * self.width..(row + 1) * self.width) {
+                // Scaling back what was rounded to f32 would not give the file's numbers.
+                out.extend(units.iter().map(|v| Value::from(*v)));
+                return;
+            }
             let mut truth = vec![0.0; self.width];
             source.write_row(row, &mut truth);
             self.values(&truth, out);

@@ -129,6 +129,8 @@ pub struct Source {
     pub reshapes: bool,
     /// The values.
     pub store: Store,
+    /// The values of a scaled target as the file has them, row-major; else empty.
+    pub units: Vec<f64>,
 }
 
 impl Source {
