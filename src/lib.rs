@@ -2,6 +2,7 @@
 
 pub mod codegen;
 pub mod diag;
+pub mod driver;
 pub mod frontend;
 pub mod ir;
 pub mod link;

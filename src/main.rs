@@ -1,5 +1,2 @@
-//! The `kurc` program: everything happens in [`kurc::cli`].
-
-fn main() -> std::process::ExitCode {
-    kurc::cli::main()
-}
+//! The kurc program.
+fn main() {}

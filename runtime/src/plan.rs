@@ -158,7 +158,8 @@ pub enum InputRole {
     Data,
     /// Compared with an output by a loss.
     Target,
-    /// A `[2]` buffer of u32 that the executor fills itself: seed, and number of updates done so far.
+    /// A buffer of u32 words that the executor fills itself: seed, number of updates done so far, then the value of
+    /// every symbol in table order.
     Control,
 }
 

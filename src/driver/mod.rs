@@ -13,7 +13,7 @@ use kur_runtime::data::Role;
 use kur_runtime::payload::{CodeVariant, CpuLevel, Payload};
 use kur_runtime::plan::Program;
 
-use crate::codegen::{Backend, cpu::Cranelift};
+use crate::codegen::cpu::compile_variant;
 use crate::diag::{Diagnostic, Reported, Sink, SourceMap};
 use crate::frontend::World;
 use crate::ir::graph::Graph;
@@ -117,7 +117,7 @@ impl Build {
     /// # Errors
     /// The code generator failed (a bug).
     pub fn code(&self, level: CpuLevel) -> Result<CodeVariant, Stop> {
-        Cranelift.compile(&self.kernels, level).map_err(|e| Stop::Internal {
+        compile_variant(&self.kernels, level).map_err(|e| Stop::Internal {
             stage: "codegen".to_owned(),
             message: e.to_string(),
             dump: String::new(),
@@ -234,7 +234,9 @@ impl<'w> Session<'w> {
             (Ok(_), Some(e)) if options.data.is_some() || e.id() != "data-file" => return Err(Stop::Data(e)),
             // The shapes are known without the data; the file may turn up at run time.
             (Ok(l), Some(e)) => {
-                self.sink.push(Diagnostic::warning("data-not-seen", e.message()).note("shapes were taken from the Kurfile alone"));
+                self.sink.push(
+                    Diagnostic::warning("data-not-seen", e.message()).note("shapes were taken from the Kurfile alone"),
+                );
                 return self.lower_steps(kurfile, l, Vec::new(), start);
             }
             (Ok(l), None) => l,

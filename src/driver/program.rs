@@ -14,10 +14,12 @@ use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Optimizer, Optimi
 
 /// The optimizer of the train section; adam where there is none (kur-reference 5.3).
 pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
-    kurfile.train.as_ref().map_or(
-        Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None },
-        |t| t.optimizer,
-    )
+    kurfile
+        .train
+        .as_ref()
+        .map_or(Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None }, |t| {
+            t.optimizer
+        })
 }
 
 /// The section whose data gives the shapes: the first that has data; a file from the command line replaces its files
@@ -42,12 +44,8 @@ pub(super) fn probe(
     file: Option<&str>,
 ) -> Result<Option<Vec<(Role, DataShape)>>, Error> {
     let Some(section) = section(kurfile, file) else { return Ok(None) };
-    let inputs: Vec<String> = kurfile
-        .layers
-        .iter()
-        .filter(|l| matches!(l.kind, LayerKind::Input { .. }))
-        .map(|l| l.name.clone())
-        .collect();
+    let inputs: Vec<String> =
+        kurfile.layers.iter().filter(|l| matches!(l.kind, LayerKind::Input { .. })).map(|l| l.name.clone()).collect();
     let hints: Vec<TargetHint> = kurfile
         .outputs
         .iter()
@@ -78,7 +76,11 @@ pub(super) fn states(steps: &[Step]) -> Result<Vec<StateSpec>, Stop> {
         if !same {
             return Err(Stop::Internal {
                 stage: "states".to_owned(),
-                message: format!("the steps {} and {} disagree about the model's state", s.mode.name(), longest.mode.name()),
+                message: format!(
+                    "the steps {} and {} disagree about the model's state",
+                    s.mode.name(),
+                    longest.mode.name()
+                ),
                 dump: crate::ir::text::print_graph(&s.graph),
             });
         }

@@ -199,9 +199,10 @@ fn dense(
 fn activation(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, kind: Activation) -> Result<Value, Reported> {
     let shape = cx.graph.shape(x.node).to_vec();
     if kind == Activation::Softmax {
-        if shape.last() == Some(&Dim::ONE) {
-            let from = &cx.kurfile.layers[x.id.0 as usize];
-            let w = Diagnostic::warning("softmax-over-one-unit", "a softmax over one unit is always 1")
+        let from = &cx.kurfile.layers[x.id.0 as usize];
+        // The front end warns where a dense layer of one unit stands directly before.
+        if shape.last() == Some(&Dim::ONE) && !matches!(from.kind, LayerKind::Dense { .. }) {
+            let w = Diagnostic::warning("softmax-over-one", "a softmax over one unit always gives 1, so the model learns nothing")
                 .at(layer.span, "this softmax has nothing to choose from")
                 .also(from.span, "one unit comes from here")
                 .help("use `activation: sigmoid` for a probability, drop the activation for a number, or give one unit per class");

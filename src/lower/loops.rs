@@ -21,6 +21,8 @@ pub(super) enum Buffer {
     State(u32),
     /// The control words.
     Control,
+    /// A copy of a result that would otherwise lie in an input; by its index among the results.
+    Result(u32),
 }
 
 /// A kernel with what its launch needs.
@@ -212,6 +214,8 @@ impl Emitter<'_> {
         let (ty, len) = match what {
             Buffer::Value(id) => (Scalar::F32, self.g.ty(id).len()),
             Buffer::State(i) => (Scalar::F32, self.g.states[i as usize].ty.len()),
+            // Copies are made by `schedule`; a cluster never names one.
+            Buffer::Result(_) => (Scalar::F32, Dim::ONE),
             Buffer::Control => (Scalar::U32, Dim::from(2 + self.g.symbols.len())),
         };
         let name = format!("b{}", self.buffers.len());

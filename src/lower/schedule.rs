@@ -94,6 +94,13 @@ pub fn schedule(g: &Graph, level: OptLevel, states: &StateLayout, kernels: &mut 
             drafts.push(copy(g, r.value, Buffer::State(s), &target, kernels));
         }
     }
+    for (i, r) in g.results.iter().enumerate() {
+        let leaf = matches!(g.node(root(g, r.value)).op, Op::Input { .. });
+        if leaf && matches!(r.role, Role::Output(_) | Role::Metric(_)) {
+            let to = Buffer::Result(u32::try_from(i).unwrap_or(u32::MAX));
+            drafts.push(copy(g, r.value, to, &target, kernels));
+        }
+    }
     finish(g, drafts, states, &target)
 }
 
@@ -356,10 +363,17 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
             }
         }
     }
+    let drafts_len = drafts.len();
     let mut slot: Vec<Option<usize>> = vec![None; g.nodes.len()];
     let mut lifetimes: Vec<Lifetime> = Vec::new();
+    let mut copies: Vec<(u32, usize)> = Vec::new();
     for (at, d) in drafts.iter().enumerate() {
         for b in &d.buffers {
+            if let Buffer::Result(i) = *b {
+                copies.push((i, lifetimes.len()));
+                let len = g.ty(g.results[i as usize].value).len();
+                lifetimes.push(Lifetime { len, first: at, last: drafts_len });
+            }
             let Buffer::Value(id) = *b else { continue };
             if input_index[id.index()].is_some() {
                 continue;
@@ -381,6 +395,10 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
     let (places, arena) = memory::plan(&lifetimes);
     let place = |b: Buffer| match b {
         Buffer::Control => Place::Input { index: control },
+        Buffer::Result(i) => {
+            let found = copies.iter().find(|(k, _)| *k == i);
+            found.map_or(Place::Arena { class: u32::MAX, unit_offset: 0 }, |(_, s)| places[*s])
+        }
         Buffer::State(i) => Place::State { offset: states.offsets.get(i as usize).copied().unwrap_or(u64::MAX) },
         Buffer::Value(id) => match (input_index[id.index()], slot[id.index()]) {
             (Some(index), _) => Place::Input { index },
@@ -389,13 +407,15 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
         },
     };
     let mut results = Vec::new();
-    for r in &g.results {
+    for (i, r) in g.results.iter().enumerate() {
         let (name, role) = match &r.role {
             Role::Output(n) => (n.clone(), ResultRole::Output),
             Role::Metric(n) => (n.clone(), ResultRole::Metric),
             Role::Update(_) | Role::Gradient(_) => continue,
         };
-        let at = place(buffer_of(g, r.value, target));
+        let own = Buffer::Result(u32::try_from(i).unwrap_or(u32::MAX));
+        let copied = copies.iter().any(|(k, _)| *k as usize == i);
+        let at = place(if copied { own } else { buffer_of(g, r.value, target) });
         results.push(ResultSlot { name, role, place: at, shape: g.shape(r.value).to_vec() });
     }
     let launches = drafts

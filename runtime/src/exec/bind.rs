@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{ExecError, Executor, KEPT, StepKind, map, plan_of};
+use super::{CONTROL_WORDS, ExecError, Executor, KEPT, StepKind, map, plan_of};
 use crate::abi::KernelFn;
 use crate::cpu::{self, LibKernel};
 use crate::dim::{Dim, MAX_SYMS, Sym};
@@ -171,7 +171,7 @@ impl Executor {
                 Span { owner: Owner::State, offset, room: self.program.state_bytes.saturating_sub(offset) }
             }
             Place::Input { index } => match numbers[index as usize] {
-                None => Span { owner: Owner::Control, offset: 0, room: 8 },
+                None => Span { owner: Owner::Control, offset: 0, room: CONTROL_WORDS as u64 * 4 },
                 Some(n) => Span { owner: Owner::Input(n), offset: 0, room: lens[n] as u64 * 4 },
             },
         };

@@ -23,7 +23,7 @@ use memory::Region;
 
 use crate::abi::{KernelArgs, KernelFn};
 use crate::cpu::{Io, Level, processor_name};
-use crate::dim::{BATCH, Sym};
+use crate::dim::{BATCH, MAX_SYMS, Sym};
 use crate::plan::{Plan, Program};
 use crate::pool::Pool;
 
@@ -59,6 +59,9 @@ impl fmt::Display for StepKind {
     }
 }
 
+/// Words of the control buffer: seed, updates, and the value of every symbol.
+const CONTROL_WORDS: usize = 2 + MAX_SYMS;
+
 /// A program with its memory and threads.
 pub struct Executor {
     program: Program,
@@ -68,7 +71,7 @@ pub struct Executor {
     state: Region,
     arena: Region,
     scratch: Scratch,
-    /// Seed and number of updates, what [`crate::plan::InputRole::Control`] inputs read.
+    /// Seed, number of updates, symbol values: what [`crate::plan::InputRole::Control`] inputs read.
     control: Region,
     bounds: Vec<Bound>,
     /// Index into `bounds` of the last step run.
@@ -251,9 +254,13 @@ impl Executor {
         for patch in &bound.patches {
             bound.ptrs[patch.slot] = inputs[patch.input].as_ptr().cast_mut();
         }
-        if let Some(control) = self.control.floats_mut(0, 2) {
-            // The two u32 travel as bit patterns; a kernel reads them as u32.
-            control.copy_from_slice(&[f32::from_bits(seed), f32::from_bits(updates)]);
+        // The u32 words travel as bit patterns; a kernel reads them as u32. Sizes beyond u32 cannot be bound.
+        let sizes = bound.syms.iter().map(|s| u32::try_from(*s).unwrap_or(u32::MAX));
+        let words = [seed, updates].into_iter().chain(sizes);
+        if let Some(control) = self.control.floats_mut(0, CONTROL_WORDS) {
+            for (to, word) in control.iter_mut().zip(words) {
+                *to = f32::from_bits(word);
+            }
         }
         self.clock += 1;
         bound.used = self.clock;

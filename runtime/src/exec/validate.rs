@@ -72,8 +72,9 @@ fn state(p: &Program) -> Result<(), String> {
 fn plan(p: &Program, plan: &Plan) -> Result<(), String> {
     for slot in &plan.inputs {
         dims(&p.symbols, &slot.shape).map_err(|e| format!("input `{}`: {e}", slot.name))?;
-        if slot.role == InputRole::Control && slot.shape.iter().any(|d| d.as_const().is_none_or(|n| n > 2)) {
-            return Err(format!("control input `{}` must have two elements", slot.name));
+        let words = 2 + p.symbols.len() as u64;
+        if slot.role == InputRole::Control && Dim::product(&slot.shape).as_const().is_none_or(|n| n > words) {
+            return Err(format!("control input `{}` must have at most {words} elements", slot.name));
         }
     }
     for (i, class) in plan.arena.iter().enumerate() {

@@ -1,0 +1,358 @@
+//! Compiled code against the interpreter: whole Kurfiles, every step, three optimisation levels, both code variants,
+//! every instruction set of the library kernels; and the same bits for 1, 2 and 4 threads.
+
+use kur_runtime::abi::rng;
+use kur_runtime::cpu::level::Level;
+use kur_runtime::dim::BATCH;
+use kur_runtime::exec::{Executor, StepKind};
+use kur_runtime::payload::CpuLevel;
+use kur_runtime::plan::{InputRole, Plan, StateRole};
+use kurc::codegen::jit;
+use kurc::driver::{Build, Options, Session};
+use kurc::frontend::MemoryWorld;
+use kurc::ir::interp::{Inputs, Outcome, run};
+use kurc::lower::model::Mode;
+use kurc::passes::pipeline::OptLevel;
+use ndarray::{ArrayD, IxDyn};
+
+const SEED: u32 = 11;
+const UPDATES: u32 = 4;
+
+/// Kurfiles by name. Inputs and targets are drawn; classes are one-hot rows.
+const CASES: &[(&str, &str)] = &[
+    ("seed", include_str!("../fixtures/seed/Kurfile.yml")),
+    (
+        "activations",
+        "
+model:
+  - {input: {shape: [7]}, name: x}
+  - dense: [17, 5]
+  - activation: relu
+  - dense: 9
+  - activation: tanh
+  - dense: 9
+  - activation: sigmoid
+  - dense: 9
+  - activation: hard_sigmoid
+  - dense: 9
+  - activation: elu
+  - dense: 9
+  - activation: selu
+  - dense: 9
+  - activation: softplus
+  - dense: 9
+  - activation: softsign
+  - dense: {size: 3}
+  - output: y
+train: {optimizer: {name: sgd, learning_rate: 0.1, momentum: 0.9, nesterov: yes, decay: 0.01, clip: {norm: 0.1}}}
+loss: [{target: y, name: mean_squared_error}]
+",
+    ),
+    (
+        "image classes",
+        "
+model:
+  - {input: {shape: [9, 7, 3]}, name: x}
+  - convolution: {kernels: 6, size: [3, 3]}
+  - batch_normalization:
+  - activation: relu
+  - pool: {size: [2, 2], strides: 2}
+  - convolution: {kernels: 5, size: [2, 3], strides: [2, 1], border: valid}
+  - activation: tanh
+  - dropout: 0.25
+  - flatten:
+  - dense: 10
+  - activation: softmax
+  - output: y
+train: {optimizer: {name: adam, decay: 0.1, clip: {abs: 0.01}}}
+loss: [{target: y, name: categorical_crossentropy}]
+",
+    ),
+    (
+        "one axis, average, same",
+        "
+model:
+  - {input: {shape: [17, 4]}, name: x}
+  - convolution: {kernels: 8, size: 5, strides: 2}
+  - pool: {size: 3, strides: 2, type: average, border: same}
+  - batch_normalization: {axis: 1}
+  - expand: 0
+  - squeeze: 0
+  - dense: 33
+  - activation: softmax
+  - output: y
+loss: [{target: y, name: categorical_crossentropy}]
+",
+    ),
+    (
+        "two branches, two losses",
+        "
+model:
+  - {input: {shape: [100]}, name: a}
+  - dense: 17
+  - activation: relu
+    name: trunk
+  - dense: 1
+    name: number
+    sink: yes
+  - dense: 4
+    inputs: trunk
+  - activation: sigmoid
+    name: shares
+train: {optimizer: {name: sgd, momentum: 0.5}}
+loss:
+  - {target: number, name: mean_squared_error, weight: 0.3}
+  - {target: shares, name: categorical_crossentropy}
+",
+    ),
+    (
+        "frozen",
+        "
+model:
+  - {input: {shape: [5]}, name: x}
+  - dense: 8
+    freeze: yes
+  - batch_normalization:
+  - dense: 2
+  - output: y
+loss: [{target: y, name: mean_squared_error}]
+",
+    ),
+];
+
+fn compile(name: &str, text: &str, level: OptLevel) -> Build {
+    let text = match name {
+        // The seed example leaves its shape to the data.
+        "seed" => text.replace("- input: my_input", "- {input: {shape: [100]}, name: my_input}"),
+        _ => text.to_owned(),
+    };
+    let world = MemoryWorld::with_file("Kurfile.yml", &text);
+    let mut session = Session::new(&world);
+    let options = Options { level, ..Options::default() };
+    match session.compile("Kurfile.yml", &options) {
+        Ok(b) => b,
+        Err(e) => panic!("{name}: {e:?} {:?}", session.sink.sorted()),
+    }
+}
+
+/// Deterministic numbers in ±1.
+fn draw(stream: u32, n: usize) -> Vec<f32> {
+    (0..n).map(|i| rng::uniform(rng::stream(99, stream, 0), u32::try_from(i).expect("small")) * 2.0 - 1.0).collect()
+}
+
+fn sizes(dims: &[kur_runtime::dim::Dim], batch: u64) -> Vec<usize> {
+    dims.iter().map(|d| usize::try_from(d.eval(&[batch])).expect("small")).collect()
+}
+
+/// One tensor per data and target input of a plan: random data, one-hot targets.
+fn inputs(plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRole, String, Vec<usize>, Vec<f32>)> {
+    let mut out = Vec::new();
+    for (i, slot) in plan.inputs.iter().enumerate() {
+        if slot.role == InputRole::Control {
+            continue;
+        }
+        let mut shape = vec![usize::try_from(batch).expect("small")];
+        shape.extend(sizes(&slot.shape, batch));
+        let n: usize = shape.iter().product();
+        let mut data = draw(u32::try_from(i).expect("few"), n);
+        if slot.role == InputRole::Target && one_hot {
+            let width = *shape.last().expect("an axis");
+            for row in data.chunks_mut(width) {
+                let hot = (row[0].abs() * 1000.0) as usize % width;
+                row.iter_mut().enumerate().for_each(|(k, v)| *v = if k == hot { 1.0 } else { 0.0 });
+            }
+        }
+        out.push((slot.role, slot.name.clone(), shape, data));
+    }
+    out
+}
+
+/// State values: small random parameters, positive variances and second moments.
+fn state(build: &Build) -> Vec<Vec<f32>> {
+    build
+        .program
+        .state
+        .iter()
+        .enumerate()
+        .map(|(i, s)| {
+            let n = usize::try_from(s.len()).expect("small");
+            let positive = s.name.ends_with("variance") || s.name.ends_with("adam.v");
+            let v = draw(1000 + u32::try_from(i).expect("few"), n);
+            v.into_iter().map(|x| if positive { 0.5 + x.abs() } else { x * 0.5 }).collect()
+        })
+        .collect()
+}
+
+fn plan_of(build: &Build, mode: Mode) -> &Plan {
+    let p = &build.program;
+    match mode {
+        Mode::Train => p.train.as_ref().expect("a loss"),
+        Mode::Test => p.test.as_ref().expect("a loss"),
+        Mode::Infer => &p.infer,
+    }
+}
+
+fn kind(mode: Mode) -> StepKind {
+    match mode {
+        Mode::Train => StepKind::Train,
+        Mode::Test => StepKind::Test,
+        Mode::Infer => StepKind::Infer,
+    }
+}
+
+/// The interpreter's answer.
+fn judge(reference: &Build, mode: Mode, batch: u64) -> Outcome {
+    let step = reference.steps.iter().find(|s| s.mode == mode).expect("the step");
+    let tensor = |shape: &[usize], data: &[f32]| {
+        let data = data.iter().map(|x| f64::from(*x)).collect();
+        ArrayD::from_shape_vec(IxDyn(shape), data).expect("sizes agree")
+    };
+    let plan = plan_of(reference, mode);
+    let one_hot = reference.program.run.outputs.iter().any(|o| o.softmax);
+    let states = state(reference);
+    let given = Inputs {
+        sizes: vec![(BATCH, batch)],
+        tensors: inputs(plan, batch, one_hot).into_iter().map(|(r, n, s, d)| (r, n, tensor(&s, &d))).collect(),
+        states: step.graph.states.iter().zip(&states).map(|(s, v)| tensor(&sizes(&s.ty.shape, batch), v)).collect(),
+        seed: SEED,
+        updates: UPDATES,
+    };
+    run(&step.graph, &given).unwrap_or_else(|e| panic!("interpreter: {e}"))
+}
+
+struct Answer {
+    results: Vec<(String, Vec<f32>)>,
+    states: Vec<Vec<f32>>,
+}
+
+/// The executor's answer.
+fn execute(build: &Build, mode: Mode, batch: u64, code: CpuLevel, level: Level, threads: usize) -> Answer {
+    let table = jit::load(&build.code(code).expect("code")).expect("loads");
+    let mut e = Executor::with_level(build.program.clone(), table, threads, level).expect("executor");
+    for (i, v) in state(build).iter().enumerate() {
+        e.state_mut(i).copy_from_slice(v);
+    }
+    let plan = plan_of(build, mode);
+    let one_hot = build.program.run.outputs.iter().any(|o| o.softmax);
+    let data = inputs(plan, batch, one_hot);
+    let slices: Vec<&[f32]> = data.iter().map(|(_, _, _, d)| d.as_slice()).collect();
+    // A step of another size first: nothing of it may show in the second.
+    e.run(kind(mode), batch, &slices, SEED, UPDATES).expect("runs");
+    for (i, v) in state(build).iter().enumerate() {
+        e.state_mut(i).copy_from_slice(v);
+    }
+    e.run(kind(mode), batch, &slices, SEED, UPDATES).expect("runs");
+    let results =
+        plan.results.iter().enumerate().map(|(i, r)| (r.name.clone(), e.result(kind(mode), i).to_vec())).collect();
+    let states = (0..build.program.state.len()).map(|i| e.state(i).to_vec()).collect();
+    Answer { results, states }
+}
+
+/// Largest deviation relative to the magnitude of the tensor.
+fn deviation(a: &[f32], b: &ArrayD<f64>) -> f64 {
+    assert_eq!(a.len(), b.len());
+    let scale = b.iter().fold(1e-3f64, |m, x| m.max(x.abs()));
+    a.iter()
+        .zip(b.iter())
+        .map(|(x, y)| if (f64::from(*x) - y).is_nan() { f64::INFINITY } else { (f64::from(*x) - y).abs() / scale })
+        .fold(0.0, f64::max)
+}
+
+/// Rounding of f32 through a few dozen operations and sums of up to some thousand terms.
+const TOLERANCE: f64 = 3e-5;
+
+fn compare(what: &str, build: &Build, got: &Answer, want: &Outcome) {
+    for (name, value) in &want.values {
+        let (_, v) = got.results.iter().find(|(n, _)| n == name).expect("the result");
+        let d = deviation(v, value);
+        assert!(d < TOLERANCE, "{what}: result `{name}` deviates by {d:e}\n{v:?}\n{value}");
+    }
+    let before = state(build);
+    for (i, s) in build.program.state.iter().enumerate() {
+        match want.updates.iter().find(|(k, _)| *k as usize == i) {
+            Some((_, value)) => {
+                let d = deviation(&got.states[i], value);
+                assert!(d < TOLERANCE, "{what}: state `{}` deviates by {d:e}", s.name);
+                if s.role == StateRole::Param {
+                    assert_ne!(got.states[i], before[i], "{what}: parameter `{}` did not change", s.name);
+                }
+            }
+            None => assert_eq!(got.states[i], before[i], "{what}: state `{}` changed without an update", s.name),
+        }
+    }
+}
+
+#[test]
+fn compiled_steps_equal_interpreted_ones() {
+    for (name, text) in CASES {
+        let reference = compile(name, text, OptLevel::None);
+        for level in [OptLevel::None, OptLevel::Simplify, OptLevel::Full] {
+            let build = compile(name, text, level);
+            for mode in [Mode::Train, Mode::Test, Mode::Infer] {
+                for batch in [1, 3, 32] {
+                    let want = judge(&reference, mode, batch);
+                    for code in [CpuLevel::Baseline, CpuLevel::V3] {
+                        if code == CpuLevel::V3 && !Level::available().contains(&Level::Avx2) {
+                            continue;
+                        }
+                        for cpu in Level::available() {
+                            let what =
+                                format!("{name}, {} at {level:?}, batch {batch}, {code}, {}", mode.name(), cpu.name());
+                            let got = execute(&build, mode, batch, code, cpu, 1);
+                            compare(&what, &build, &got, &want);
+                        }
+                    }
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn threads_do_not_change_a_bit() {
+    for (name, text) in CASES {
+        let build = compile(name, text, OptLevel::Full);
+        let code = if Level::available().contains(&Level::Avx2) { CpuLevel::V3 } else { CpuLevel::Baseline };
+        let bits = |threads: usize| {
+            let a = execute(&build, Mode::Train, 33, code, Level::hardware(), threads);
+            let states: Vec<Vec<u32>> = a.states.iter().map(|s| s.iter().map(|x| x.to_bits()).collect()).collect();
+            let results: Vec<Vec<u32>> =
+                a.results.iter().map(|(_, r)| r.iter().map(|x| x.to_bits()).collect()).collect();
+            (states, results)
+        };
+        let one = bits(1);
+        assert!(one == bits(2), "{name}: two threads give other bits");
+        assert!(one == bits(4), "{name}: four threads give other bits");
+        assert!(one == bits(1), "{name}: a second run gives other bits");
+    }
+}
+
+#[test]
+fn emitted_graphs_read_back_and_builds_repeat() {
+    use kurc::driver::Stage;
+    use kurc::ir::text::{parse_graphs, print_graph};
+    for (name, text) in CASES {
+        let build = compile(name, text, OptLevel::Full);
+        for stage in [Stage::Graph, Stage::GraphOpt] {
+            let out = build.emit(stage, CpuLevel::V3).expect("text");
+            let graphs = parse_graphs(&out).unwrap_or_else(|e| panic!("{name}: {e}\n{out}"));
+            let again: Vec<String> = graphs.iter().map(print_graph).collect();
+            assert_eq!(again.join("\n"), out, "{name}");
+        }
+        let kernels = build.emit(Stage::Kernel, CpuLevel::V3).expect("text");
+        let parsed = kurc::ir::text::kernel_parse::parse_kernels(&kernels)
+            .unwrap_or_else(|e| panic!("{name}: {e:?}\n{kernels}"));
+        assert_eq!(kurc::ir::text::kernel_print::print_all(&parsed), kernels, "{name}");
+        for k in &build.kernels {
+            if let Err(e) = kurc::ir::verify_kernel::verify(k) {
+                panic!("{name}: {e:?}\n{k}");
+            }
+        }
+        let twice = compile(name, text, OptLevel::Full);
+        let bytes = |b: &Build| {
+            kur_runtime::payload::encode(&b.payload(&[CpuLevel::V3, CpuLevel::Baseline]).expect("payload"))
+                .expect("encodes")
+        };
+        assert_eq!(bytes(&build), bytes(&twice), "{name}");
+    }
+}
