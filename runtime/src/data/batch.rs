@@ -270,6 +270,7 @@ mod tests {
             shape: vec![width],
             reshapes: true,
             store: Store::Numbers(values),
+            units: Vec::new(),
         };
         Dataset { rows, sources: vec![source], dropped: Vec::new(), notes: Vec::new() }
     }

@@ -47,7 +47,7 @@ pub fn apply(raw: RawSource, learned: &LearnedSource) -> Result<Source> {
             *id = index.get(*id as usize).copied().ok_or_else(|| errors::missing_class(Place::file(&raw.file)))?;
         }
         let store = Store::Classes(std::mem::take(ids), known.len());
-        return Ok(Source { name: raw.name, role: raw.role, shape, reshapes: true, store });
+        return Ok(Source { name: raw.name, role: raw.role, shape, reshapes: true, store, units: Vec::new() });
     }
     let width: usize = learned.columns.iter().map(|c| c.encoding.width()).sum();
     let rows = columns.first().map_or(0, |c| match &c.cells {
@@ -56,12 +56,31 @@ pub fn apply(raw: RawSource, learned: &LearnedSource) -> Result<Source> {
         Cells::Classes(v, _) => v.len(),
     });
     let mut values = vec![0.0; rows * width];
+    let units = if raw.role == Role::Target && learned.is_scaled() { interleave(&columns, rows) } else { Vec::new() };
     let mut offset = 0;
     for (column, lesson) in columns.into_iter().zip(&learned.columns) {
         write_column(column, lesson, raw.missing, &mut values, width, offset)?;
         offset += lesson.encoding.width();
     }
-    Ok(Source { name: raw.name, role: raw.role, shape, reshapes: true, store: Store::Numbers(values) })
+    Ok(Source { name: raw.name, role: raw.role, shape, reshapes: true, store: Store::Numbers(values), units })
+}
+
+/// Number columns row by row; empty when a column holds classes.
+fn interleave(columns: &[RawColumn], rows: usize) -> Vec<f64> {
+    let width = columns.len();
+    let mut all = vec![f64::NAN; rows * width];
+    for (i, column) in columns.iter().enumerate() {
+        match &column.cells {
+            Cells::Numbers(values) => {
+                for (row, value) in all.chunks_exact_mut(width).zip(values) {
+                    row[i] = *value;
+                }
+            }
+            Cells::Undecided(_) => {}
+            Cells::Classes(..) => return Vec::new(),
+        }
+    }
+    all
 }
 
 #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]

@@ -38,7 +38,14 @@ impl IdxSource {
     /// The loaded tensor.
     #[must_use]
     pub fn into_source(self) -> Source {
-        Source { name: self.name, role: self.role, shape: self.shape, reshapes: false, store: self.store }
+        Source {
+            name: self.name,
+            role: self.role,
+            shape: self.shape,
+            reshapes: false,
+            store: self.store,
+            units: Vec::new(),
+        }
     }
 }
 

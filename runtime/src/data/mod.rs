@@ -129,6 +129,8 @@ pub struct Source {
     pub reshapes: bool,
     /// The values.
     pub store: Store,
+    /// The values of a scaled target as the file has them, row-major; else empty.
+    pub units: Vec<f64>,
 }
 
 impl Source {
@@ -219,26 +221,30 @@ pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHin
 /// Every defect of the data, with file, row, column and value where they apply.
 pub fn load(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned>) -> Result<(Dataset, Learned)> {
     let mut collected = Collected::new(section, wanted, learned, Depth::Values)?;
-    let mut result = Learned { header: std::mem::take(&mut collected.header), sources: Vec::new() };
+    let mut result = learned
+        .cloned()
+        .unwrap_or_else(|| Learned { header: std::mem::take(&mut collected.header), sources: Vec::new() });
     let mut sources = Vec::new();
     for raw in collected.tables {
-        let known = learned.and_then(|l| l.source(&raw.name));
-        let lesson = match known {
-            Some(known) => known.clone(),
-            None => encode::learn(&raw, Depth::Values)?,
-        };
         collected.notes.extend(raw.notes());
-        sources.push(encode::apply(raw, &lesson)?);
-        result.sources.push(lesson);
+        if let Some(known) = result.source(&raw.name) {
+            sources.push(encode::apply(raw, known)?);
+        } else {
+            let lesson = encode::learn(&raw, Depth::Values)?;
+            sources.push(encode::apply(raw, &lesson)?);
+            result.sources.push(lesson);
+        }
     }
     for image in collected.images {
-        result.sources.push(image.learned.clone());
+        if result.source(&image.name).is_none() {
+            result.sources.push(image.learned.clone());
+        }
         sources.push(image.into_source());
     }
     bind::check_complete(section, wanted, &sources, &collected.offered)?;
     let rows = same_rows(&sources)?;
     let dataset = Dataset { rows, sources, dropped: collected.dropped, notes: collected.notes };
-    Ok((dataset, learned.cloned().unwrap_or(result)))
+    Ok((dataset, result))
 }
 
 /// How much of the data to read.

@@ -294,7 +294,7 @@ fn every_defect_has_its_text() {
             "damaged gzip",
             None,
             b"\x1f\x8b\x08\x00garbage",
-            "error[data-file]: the gzip data of `data.csv` is damaged: corrupt deflate stream\n  --> data.csv\n  = help: fetch or compress the file again",
+            "error[data-file]: the gzip data of `data.csv` is damaged: incomplete deflate stream\n  --> data.csv\n  = help: fetch or compress the file again",
         ),
     ];
     for (what, width, bytes, expected) in cases {

@@ -1,0 +1,289 @@
+//! The command line of a produced executable: arguments in, an exit status out.
+//!
+//! [`main`] is the whole program around an engine; [`run`] carries out one command and is what `kurc train` and its
+//! sisters call. Nothing here knows how steps are executed.
+
+mod info;
+mod output;
+mod predict;
+mod test;
+
+use std::process::ExitCode;
+
+use clap::builder::styling::Styles;
+use clap::{Args, Parser, Subcommand};
+
+use crate::error::{Error, Exit, Result};
+use crate::train::console::{self, Console};
+use crate::train::cx::{About, RunCx, Section};
+use crate::train::engine::Engine;
+use crate::train::stop::Stop;
+use crate::train::{self, TrainOptions};
+
+/// Arguments of a produced executable.
+#[derive(Debug, Parser)]
+#[command(
+    name = "model",
+    version = concat!("compiled by kurc ", env!("CARGO_PKG_VERSION")),
+    about = "A model compiled by kurc: trains, tests and predicts, and needs nothing but this file",
+    after_help = "Data files are CSV. Paths are relative to the working directory.",
+    arg_required_else_help = true,
+    disable_help_subcommand = true,
+    styles = Styles::plain()
+)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// One command.
+#[derive(Clone, Debug, Subcommand)]
+pub enum Command {
+    /// Train the model, continuing from its weights if there are any
+    Train(TrainArgs),
+    /// Measure loss and metrics on test data
+    Test(TestArgs),
+    /// Write predictions, beside the truth where the data has it
+    Evaluate(EvaluateArgs),
+    /// Write predictions for data without labels
+    Predict(PredictArgs),
+    /// Describe the model and this executable
+    Info(InfoArgs),
+}
+
+/// Options of every command that computes.
+#[derive(Args, Clone, Debug, Default)]
+pub struct ComputeArgs {
+    /// Number of threads [default: one per core]; results do not depend on it
+    #[arg(long, value_name = "N", value_parser = parse_threads)]
+    pub threads: Option<usize>,
+    /// Samples per batch [default: that of the Kurfile]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    pub batch_size: Option<u64>,
+    /// Print one JSON object a line instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+/// `train`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TrainArgs {
+    /// CSV file instead of the Kurfile's training data
+    pub data: Option<String>,
+    /// Train so many epochs (more) [default: that of the Kurfile]
+    #[arg(long, value_name = "N")]
+    pub epochs: Option<u64>,
+    /// Seed of initial weights, shuffles and dropout
+    #[arg(long, value_name = "N")]
+    pub seed: Option<u64>,
+    /// Weights file to start from and to save to
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<String>,
+    /// Start from new weights even where saved ones exist
+    #[arg(long)]
+    pub fresh: bool,
+    /// Options of every command that computes.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// `test`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct TestArgs {
+    /// CSV file instead of the Kurfile's test data
+    pub data: Option<String>,
+    /// Weights file to use
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<String>,
+    /// Options of every command that computes.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// `evaluate`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct EvaluateArgs {
+    /// CSV file instead of the Kurfile's evaluation data
+    pub data: Option<String>,
+    /// Where and how to write.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Options of every command that computes.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// `predict`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct PredictArgs {
+    /// CSV file with the input columns
+    pub data: String,
+    /// Where and how to write.
+    #[command(flatten)]
+    pub output: OutputArgs,
+    /// Options of every command that computes.
+    #[command(flatten)]
+    pub compute: ComputeArgs,
+}
+
+/// Where and how predictions are written.
+#[derive(Args, Clone, Debug, Default)]
+pub struct OutputArgs {
+    /// File to write, .csv or .jsonl [default: CSV on standard output]
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<String>,
+    /// Also write the probability of each class
+    #[arg(long)]
+    pub proba: bool,
+    /// Weights file to use
+    #[arg(long, value_name = "FILE")]
+    pub weights: Option<String>,
+}
+
+/// `info`.
+#[derive(Args, Clone, Debug, Default)]
+pub struct InfoArgs {
+    /// Print one JSON object instead of text
+    #[arg(long)]
+    pub json: bool,
+}
+
+impl Command {
+    /// Whether `--json` was given.
+    #[must_use]
+    pub fn json(&self) -> bool {
+        match self {
+            Command::Train(a) => a.compute.json,
+            Command::Test(a) => a.compute.json,
+            Command::Evaluate(a) => a.compute.json,
+            Command::Predict(a) => a.compute.json,
+            Command::Info(a) => a.json,
+        }
+    }
+
+    /// `--threads`, if given.
+    #[must_use]
+    pub fn threads(&self) -> Option<usize> {
+        match self {
+            Command::Train(a) => a.compute.threads,
+            Command::Test(a) => a.compute.threads,
+            Command::Evaluate(a) => a.compute.threads,
+            Command::Predict(a) => a.compute.threads,
+            Command::Info(_) => None,
+        }
+    }
+}
+
+fn parse_threads(text: &str) -> Result<usize, String> {
+    match text.parse::<usize>() {
+        Ok(n @ 1..=1024) => Ok(n),
+        Ok(_) => Err("the number of threads is 1 to 1024".to_owned()),
+        Err(_) => Err("not a whole number".to_owned()),
+    }
+}
+
+/// The program around an engine: reads the arguments, opens the engine for that many threads (`None`: one per core),
+/// carries the command out.
+#[must_use]
+pub fn main<E: Engine>(open: impl FnOnce(Option<usize>) -> Result<(E, About)>) -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(e) => e.exit(),
+    };
+    let json = cli.command.json();
+    std::panic::set_hook(Box::new(move |info| {
+        let place = info.location().map_or_else(String::new, |l| format!(" ({}:{})", l.file(), l.line()));
+        let text = info.payload_as_str().unwrap_or("a broken invariant");
+        Console::system(json).error(&Error::internal(format!("{text}{place}")));
+    }));
+    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let mut console = Console::system(json);
+        match open(cli.command.threads()) {
+            Ok((engine, about)) => run(&mut RunCx { engine, console, about, stop: Stop::default() }, &cli.command),
+            Err(e) => {
+                console.error(&e);
+                e.exit().code()
+            }
+        }
+    }));
+    ExitCode::from(code.unwrap_or(Exit::Internal.code()))
+}
+
+/// One thread per core that the process may use.
+#[must_use]
+pub fn default_threads() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
+}
+
+/// Carries out a command. Errors are printed; the result is the exit status of the process.
+#[must_use]
+pub fn run<E: Engine>(cx: &mut RunCx<E>, command: &Command) -> u8 {
+    let result = execute(cx, command);
+    let flushed = console::finish(&mut cx.console);
+    match result.and_then(|code| flushed.map(|()| code)) {
+        Ok(code) => code,
+        Err(e) => {
+            cx.console.error(&e);
+            e.exit().code()
+        }
+    }
+}
+
+fn execute<E: Engine>(cx: &mut RunCx<E>, command: &Command) -> Result<u8> {
+    match command {
+        Command::Train(args) => {
+            cx.stop.listen()?;
+            let options = TrainOptions {
+                data: args.data.clone(),
+                epochs: args.epochs,
+                batch_size: args.compute.batch_size,
+                seed: args.seed,
+                weights: args.weights.clone(),
+                fresh: args.fresh,
+            };
+            let signal = train::train(cx, &options)?;
+            Ok(signal.map_or(0, |s| u8::try_from(128 + s).unwrap_or(1)))
+        }
+        Command::Test(args) => test::run(cx, args).map(|()| 0),
+        Command::Evaluate(args) => {
+            let job = predict::Job {
+                word: "evaluate",
+                data: args.data.as_deref(),
+                output: &args.output,
+                batch_size: args.compute.batch_size,
+                truth: true,
+                section: Section::Evaluate,
+            };
+            predict::run(cx, &job).map(|()| 0)
+        }
+        Command::Predict(args) => {
+            let job = predict::Job {
+                word: "predict",
+                data: Some(&args.data),
+                output: &args.output,
+                batch_size: args.compute.batch_size,
+                truth: false,
+                section: Section::Evaluate,
+            };
+            predict::run(cx, &job).map(|()| 0)
+        }
+        Command::Info(_) => {
+            info::run(cx);
+            Ok(0)
+        }
+    }
+}
+
+/// Weights that another tool wrote say nothing of classes and statistics.
+fn no_statistics(path: &str) -> Error {
+    Error::new(
+        crate::error::Exit::Run,
+        "no-statistics",
+        format!("`{path}` does not say how its training data was encoded"),
+    )
+    .help("the data has classes or normalised columns, which only weights saved by `train` describe")
+}
+
+#[cfg(test)]
+mod tests;

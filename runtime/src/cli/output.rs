@@ -1,0 +1,282 @@
+//! Tables of predictions: model outputs in, rows of CSV or JSON lines out, one per row of the input.
+//!
+//! A scalar output is the column `NAME`, a vector `NAME_0…`, a class output the class name in `NAME` and, on request,
+//! `NAME_p_CLASS`; the truth stands beside it as `truth_NAME`. Values of scaled columns are in the column's own units.
+
+use std::path::Path;
+
+use serde_json::{Map, Value};
+
+use crate::data::{Dataset, Encoding, Learned, Source};
+use crate::error::{Error, Exit, Result};
+use crate::spec::OutputSpec;
+
+/// How a table is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// Comma-separated values with a header.
+    Csv,
+    /// One object a line.
+    JsonLines,
+}
+
+impl Format {
+    /// The format of a file, by its name. What exists and is no file, such as a device, gets CSV.
+    pub(super) fn of(path: &str) -> Result<Format> {
+        let lower = path.to_lowercase();
+        if lower.ends_with(".csv") {
+            return Ok(Format::Csv);
+        }
+        if lower.ends_with(".jsonl") {
+            return Ok(Format::JsonLines);
+        }
+        if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
+            return Ok(Format::Csv);
+        }
+        let extension = Path::new(path).extension().map(|e| format!(".{}", e.to_string_lossy()));
+        let what = extension.map_or_else(|| "a name without extension".to_owned(), |e| format!("`{e}`"));
+        Err(Error::new(Exit::Usage, "output-format", format!("cannot tell how to write `{path}` from {what}"))
+            .help("predictions are written as .csv or .jsonl"))
+    }
+}
+
+/// One model output in a table.
+struct Column<'a> {
+    name: String,
+    width: usize,
+    classes: Option<&'a [String]>,
+    proba: bool,
+    /// One per element, when the target is scaled.
+    scales: Vec<&'a Encoding>,
+    truth: Option<&'a Source>,
+}
+
+/// A table of predictions.
+pub(super) struct Table<'a> {
+    format: Format,
+    /// Extra JSON fields in front of each row: `event`, for rows on standard output.
+    event: Option<&'static str>,
+    columns: Vec<Column<'a>>,
+    /// Keys of a row, in order.
+    keys: Vec<String>,
+    dropped: &'a [usize],
+    /// Rows of the input written so far, the left-out ones included.
+    position: usize,
+    row: Vec<Value>,
+}
+
+impl<'a> Table<'a> {
+    /// The table of `outputs`. With `truth`, sources of the data that bear an output's name stand beside it.
+    pub(super) fn new(
+        format: Format,
+        event: Option<&'static str>,
+        outputs: &[OutputSpec],
+        data: &'a Dataset,
+        learned: &'a Learned,
+        proba: bool,
+        truth: bool,
+    ) -> Table<'a> {
+        let columns: Vec<Column<'a>> = outputs
+            .iter()
+            .map(|o| {
+                let width = o.shape.iter().map(|d| usize::try_from(*d).unwrap_or(usize::MAX)).product();
+                let classes = learned.classes(&o.name).filter(|c| c.len() == width);
+                let scales = scales(learned, &o.name, width);
+                let truth = data.get(&o.name).filter(|s| truth && s.width() == width);
+                Column { name: o.name.clone(), width, classes, proba: proba && classes.is_some(), scales, truth }
+            })
+            .collect();
+        let keys = columns.iter().flat_map(Column::keys).collect();
+        Table { format, event, columns, keys, dropped: &data.dropped, position: 0, row: Vec::new() }
+    }
+
+    /// Whether any output has classes.
+    pub(super) fn has_classes(&self) -> bool {
+        self.columns.iter().any(|c| c.classes.is_some())
+    }
+
+    /// Number of input rows written.
+    pub(super) fn rows(&self) -> usize {
+        self.position
+    }
+
+    /// The line of column names, for CSV.
+    pub(super) fn header(&self, out: &mut String) {
+        if self.format == Format::Csv {
+            for (i, key) in self.keys.iter().enumerate() {
+                push_csv(out, i, key);
+            }
+            out.push('\n');
+        }
+    }
+
+    /// Adds rows of the data set. `results` holds one slice per output.
+    pub(super) fn rows_of(&mut self, rows: &[u32], results: &[&[f32]], out: &mut String) {
+        for (i, row) in rows.iter().enumerate() {
+            self.skip_dropped(out);
+            self.row.clear();
+            for (column, values) in self.columns.iter().zip(results) {
+                let values = &values[i * column.width..(i + 1) * column.width];
+                column.row(values, *row as usize, &mut self.row);
+            }
+            self.push(out);
+        }
+    }
+
+    /// Adds what follows the last row.
+    pub(super) fn end(&mut self, out: &mut String) {
+        self.skip_dropped(out);
+    }
+
+    /// Rows that the data left out keep their place, without values.
+    fn skip_dropped(&mut self, out: &mut String) {
+        while self.dropped.first() == Some(&self.position) {
+            self.dropped = &self.dropped[1..];
+            self.row.clear();
+            self.row.resize(self.keys.len(), Value::Null);
+            self.push(out);
+        }
+    }
+
+    fn push(&mut self, out: &mut String) {
+        match self.format {
+            Format::Csv => {
+                for (i, value) in self.row.iter().enumerate() {
+                    match value {
+                        Value::String(s) => push_csv(out, i, s),
+                        Value::Null => push_csv(out, i, ""),
+                        other => push_csv(out, i, &other.to_string()),
+                    }
+                }
+            }
+            Format::JsonLines => {
+                let mut object = Map::new();
+                if let Some(event) = self.event {
+                    object.insert("event".to_owned(), event.into());
+                }
+                object.extend(self.keys.iter().cloned().zip(self.row.drain(..)));
+                out.push_str(&Value::Object(object).to_string());
+            }
+        }
+        out.push('\n');
+        self.position += 1;
+    }
+}
+
+impl Column<'_> {
+    fn keys(&self) -> Vec<String> {
+        let name = &self.name;
+        let values = |prefix: &str| match (self.classes, self.width) {
+            (Some(_), _) | (None, 1) => vec![format!("{prefix}{name}")],
+            (None, n) => (0..n).map(|i| format!("{prefix}{name}_{i}")).collect(),
+        };
+        let mut keys = values("");
+        if let Some(classes) = self.classes.filter(|_| self.proba) {
+            keys.extend(classes.iter().map(|c| format!("{name}_p_{c}")));
+        }
+        if self.truth.is_some() {
+            keys.extend(values("truth_"));
+        }
+        keys
+    }
+
+    fn row(&self, values: &[f32], row: usize, out: &mut Vec<Value>) {
+        self.values(values, out);
+        if self.proba {
+            out.extend(values.iter().map(|v| number(*v)));
+        }
+        if let Some(source) = self.truth {
+            if let Some(units) = source.units.get(row * self.width..(row + 1) * self.width) {
+                // Scaling back what was rounded to f32 would not give the file's numbers.
+                out.extend(units.iter().map(|v| Value::from(*v)));
+                return;
+            }
+            let mut truth = vec![0.0; self.width];
+            source.write_row(row, &mut truth);
+            self.values(&truth, out);
+        }
+    }
+
+    fn values(&self, values: &[f32], out: &mut Vec<Value>) {
+        match self.classes {
+            Some(classes) => out.push(classes.get(first_maximum(values)).map_or(Value::Null, |c| c.clone().into())),
+            None if self.scales.is_empty() => out.extend(values.iter().map(|v| number(*v))),
+            None => out.extend(values.iter().zip(&self.scales).map(|(v, s)| number(s.unscale(*v)))),
+        }
+    }
+}
+
+/// The encoding of each element of an output's target, when any is scaled.
+fn scales<'l>(learned: &'l Learned, name: &str, width: usize) -> Vec<&'l Encoding> {
+    let Some(source) = learned.source(name).filter(|s| s.target && s.is_scaled()) else { return Vec::new() };
+    let all: Vec<&Encoding> =
+        source.columns.iter().flat_map(|c| std::iter::repeat_n(&c.encoding, c.encoding.width())).collect();
+    if all.len() == width { all } else { Vec::new() }
+}
+
+/// Index of the first maximum.
+fn first_maximum(values: &[f32]) -> usize {
+    let mut best = 0;
+    for (i, v) in values.iter().enumerate() {
+        if *v > values[best] {
+            best = i;
+        }
+    }
+    best
+}
+
+/// A number that prints as the shortest text that reads back to the same f32; null when it is not finite.
+fn number(value: f32) -> Value {
+    if !value.is_finite() {
+        return Value::Null;
+    }
+    // The f64 nearest to the shortest f32 text prints as that text.
+    value.to_string().parse::<f64>().map_or(Value::Null, Value::from)
+}
+
+/// Adds a cell; quotes where the text needs them.
+fn push_csv(out: &mut String, index: usize, text: &str) {
+    if index > 0 {
+        out.push(',');
+    }
+    if text.contains([',', '"', '\n', '\r']) {
+        out.push('"');
+        out.push_str(&text.replace('"', "\"\""));
+        out.push('"');
+    } else {
+        out.push_str(text);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn formats_follow_the_name() {
+        assert_eq!(Format::of("a.csv"), Ok(Format::Csv));
+        assert_eq!(Format::of("a.JSONL"), Ok(Format::JsonLines));
+        assert_eq!(Format::of("/dev/null"), Ok(Format::Csv));
+        assert_eq!(
+            Format::of("a.pkl").expect_err("pickle").to_string(),
+            "error[output-format]: cannot tell how to write `a.pkl` from `.pkl`\n  = help: predictions are written as .csv or .jsonl"
+        );
+        assert_eq!(Format::of("a").expect_err("none").exit().code(), 2);
+    }
+
+    #[test]
+    fn numbers_are_short_and_exact() {
+        for (value, text) in [(0.1f32, "0.1"), (1.0, "1.0"), (1e-7, "1e-7"), (16_777_216.0, "16777216.0")] {
+            assert_eq!(number(value).to_string(), text);
+        }
+        assert_eq!(number(f32::NAN), Value::Null);
+    }
+
+    #[test]
+    fn cells_are_quoted_where_needed() {
+        let mut out = String::new();
+        push_csv(&mut out, 0, "a,b");
+        push_csv(&mut out, 1, "say \"x\"");
+        assert_eq!(out, "\"a,b\",\"say \"\"x\"\"\"");
+    }
+}

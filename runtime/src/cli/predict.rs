@@ -1,0 +1,207 @@
+//! `evaluate` and `predict`: the infer step over data, in file order, into a table.
+
+use std::io::{self, Write};
+
+use super::output::{Format, Table};
+use super::test::needs_training;
+use super::{OutputArgs, no_statistics};
+use crate::atomic;
+use crate::data::batch::{Feeder, Flow};
+use crate::data::file::expand;
+use crate::data::order::{Order, fold_seed};
+use crate::data::{Dataset, Learned, Truth};
+use crate::error::{Error, Exit, Result};
+use crate::exec::StepKind;
+use crate::plan::ResultRole;
+use crate::spec::{RunSpec, SectionSpec};
+use crate::train::console::stdout_error;
+use crate::train::cx::{self, RunCx, Section};
+use crate::train::engine::Engine;
+use crate::train::progress::Bar;
+use crate::weights::paths::{self, Reader};
+
+/// What to predict and where to write it.
+pub(super) struct Job<'a> {
+    /// The command, for messages and events.
+    pub(super) word: &'static str,
+    /// Data from the command line.
+    pub(super) data: Option<&'a str>,
+    /// Where and how to write.
+    pub(super) output: &'a OutputArgs,
+    /// Replaces the batch size.
+    pub(super) batch_size: Option<u64>,
+    /// Whether to write the truth beside predictions.
+    pub(super) truth: bool,
+    /// The section whose data and provider are used.
+    pub(super) section: Section,
+}
+
+/// Writes the table of predictions.
+pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
+    let run = cx.engine.program().run.clone();
+    let mut section = cx::section(&run, job.section, job.data, job.batch_size)?;
+    if !job.truth {
+        // A prediction is for every row given.
+        section.provider.num_batches = None;
+        section.provider.force_batch_size = false;
+    }
+    let destination = job.output.output.as_deref().or(if job.truth { run.destination.as_deref() } else { None });
+    let format = match destination {
+        Some(path) => Format::of(path)?,
+        None if cx.console.is_json() => Format::JsonLines,
+        None => Format::Csv,
+    };
+    let about = &cx.about;
+    let weights = paths::for_reading(
+        &run,
+        Reader::Evaluate,
+        job.output.weights.as_deref(),
+        &about.stem,
+        about.directory.as_deref(),
+        &about.invocation,
+    )?;
+    let meta = cx::restore(&mut cx.engine, &weights)?;
+    let shown = weights.display().to_string();
+    let truth = if job.truth { Truth::Optional } else { Truth::Ignored };
+    let (data, learned) = cx::load(&run, &section, truth, meta.as_ref().map(|m| &m.learned))?;
+    if meta.is_none() && needs_training(&learned) {
+        return Err(no_statistics(&shown));
+    }
+    for note in &data.notes {
+        cx.console.note(note);
+    }
+    let event = if destination.is_none() && cx.console.is_json() { Some("row") } else { None };
+    let table = Table::new(format, event, &run.outputs, &data, &learned, job.output.proba, job.truth);
+    if job.output.proba && !table.has_classes() {
+        return Err(Error::new(
+            Exit::Usage,
+            "no-classes",
+            "no output of the model has classes, so `--proba` has none to show",
+        ));
+    }
+    let seed = fold_seed(meta.as_ref().map_or(run.seed, |m| m.seed));
+    let pass = Pass { run: &run, section: &section, data: &data, learned: &learned, seed, word: job.word };
+    let rows = match destination {
+        None => {
+            let mut engine = Live { engine: &mut cx.engine, bar: false };
+            pass.write(&mut engine, table, cx.console.out()).map_err(|f| f.on(stdout_error))?
+        }
+        Some(path) => {
+            let live = cx.console.is_live();
+            to_file(path, |out| pass.write(&mut Live { engine: &mut cx.engine, bar: live }, table, out))?
+        }
+    };
+    if let Some(path) = destination {
+        cx.console.progress(&format!("Wrote {rows} rows to `{path}` with the weights `{shown}`."));
+    }
+    let fields = [
+        ("rows".to_owned(), rows.into()),
+        ("weights".to_owned(), shown.into()),
+        ("path".to_owned(), destination.into()),
+    ];
+    cx.console.event(job.word, fields);
+    Ok(())
+}
+
+/// Why writing a table stopped.
+enum Failure {
+    Run(Error),
+    Write(io::Error),
+}
+
+impl From<Error> for Failure {
+    fn from(e: Error) -> Failure {
+        Failure::Run(e)
+    }
+}
+
+impl Failure {
+    fn on(self, write: impl FnOnce(&io::Error) -> Error) -> Error {
+        match self {
+            Failure::Run(e) => e,
+            Failure::Write(e) => write(&e),
+        }
+    }
+}
+
+fn to_file(path: &str, fill: impl FnOnce(&mut dyn Write) -> Result<usize, Failure>) -> Result<usize> {
+    let mut rows = 0;
+    let mut failure = None;
+    let written = atomic::write(&expand(path), |out| match fill(out) {
+        Ok(n) => {
+            rows = n;
+            Ok(())
+        }
+        Err(Failure::Write(e)) => Err(e),
+        Err(Failure::Run(e)) => {
+            failure = Some(e);
+            Err(io::Error::other("the run failed"))
+        }
+    });
+    match (failure, written) {
+        (Some(e), _) => Err(e),
+        (None, Err(e)) => Err(Error::io("write-output", "write", path, &e)),
+        (None, Ok(())) => Ok(rows),
+    }
+}
+
+struct Live<'e, E> {
+    engine: &'e mut E,
+    bar: bool,
+}
+
+/// One pass of the infer step over data.
+struct Pass<'a> {
+    run: &'a RunSpec,
+    section: &'a SectionSpec,
+    data: &'a Dataset,
+    learned: &'a Learned,
+    seed: u32,
+    word: &'static str,
+}
+
+impl Pass<'_> {
+    fn write<E: Engine>(
+        &self,
+        live: &mut Live<'_, E>,
+        mut table: Table<'_>,
+        out: &mut dyn Write,
+    ) -> Result<usize, Failure> {
+        let plan = &live.engine.program().infer;
+        let mut results = Vec::new();
+        for output in &self.run.outputs {
+            let index = plan.results.iter().position(|r| r.role == ResultRole::Output && r.name == output.name);
+            results.push(index.ok_or_else(|| {
+                Error::internal(format!("the infer step does not leave output `{}` behind", output.name))
+            })?);
+        }
+        let mut feeder = Feeder::new(plan, self.data, self.learned, &self.section.provider)?;
+        let title = if self.word == "predict" { "Predicting" } else { "Evaluating" };
+        let mut bar = Bar::new(live.bar, title.to_owned(), feeder.samples());
+        let mut text = String::new();
+        table.header(&mut text);
+        let mut failed = None;
+        let mut order = Order::file(self.data.rows);
+        let engine = &mut *live.engine;
+        feeder.epoch(order.epoch(0), 0, &mut |batch| {
+            let rows = batch.rows;
+            batch.with_inputs(|inputs| engine.run(StepKind::Infer, rows.len() as u64, inputs, self.seed, 0))?;
+            let values: Vec<&[f32]> = results.iter().map(|i| engine.result(StepKind::Infer, *i)).collect();
+            table.rows_of(rows, &values, &mut text);
+            let written = out.write_all(text.as_bytes());
+            text.clear();
+            bar.update(table.rows() as u64, None);
+            if let Err(e) = written {
+                failed = Some(e);
+                return Ok(Flow::Stop);
+            }
+            Ok(Flow::Continue)
+        })?;
+        if let Some(e) = failed {
+            return Err(Failure::Write(e));
+        }
+        table.end(&mut text);
+        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Write)?;
+        Ok(table.rows())
+    }
+}

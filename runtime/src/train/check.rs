@@ -1,0 +1,52 @@
+//! One pass of the test step over a data set: what validation and `test` share.
+
+use super::engine::Engine;
+use super::metrics::{Means, Metric, Units};
+use super::progress::Bar;
+use super::stop::Stop;
+use crate::data::Learned;
+use crate::data::batch::{Feeder, Flow};
+use crate::error::Result;
+use crate::exec::StepKind;
+use crate::plan::Plan;
+
+/// Runs the test step over an epoch of `feeder`; `None` when a signal cut it short.
+///
+/// # Errors
+/// Those of the engine.
+#[expect(clippy::too_many_arguments, reason = "a pass needs exactly these, and has two callers")]
+pub fn run<E: Engine>(
+    engine: &mut E,
+    plan: &Plan,
+    feeder: &mut Feeder<'_>,
+    order: &[u32],
+    learned: &Learned,
+    (seed, updates): (u32, u32),
+    title: &str,
+    live: bool,
+    stop: &Stop,
+) -> Result<Option<Vec<Metric>>> {
+    let mut means = Means::new(plan);
+    let mut units = Units::new(plan, learned);
+    let mut bar = Bar::new(live, title.to_owned(), feeder.samples());
+    let mut cut = false;
+    feeder.epoch(order, 0, &mut |batch| {
+        let rows = batch.rows.len();
+        batch.with_inputs(|inputs| -> Result<()> {
+            engine.run(StepKind::Test, rows as u64, inputs, seed, updates)?;
+            units.add(engine, StepKind::Test, inputs);
+            Ok(())
+        })?;
+        means.add(engine, StepKind::Test, rows);
+        bar.update(means.samples, means.loss());
+        cut = stop.signal().is_some();
+        Ok(if cut { Flow::Stop } else { Flow::Continue })
+    })?;
+    bar.clear();
+    if cut {
+        return Ok(None);
+    }
+    let mut metrics = means.all();
+    metrics.extend(units.all());
+    Ok(Some(metrics))
+}

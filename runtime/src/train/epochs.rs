@@ -1,0 +1,306 @@
+//! The loop over epochs and batches.
+
+use std::time::Duration;
+
+use super::check;
+use super::console::Console;
+use super::engine::Engine;
+use super::metrics::{LOSS, Means, Metric, fields, show};
+use super::progress::{Bar, rate};
+use super::save::Target;
+use super::stop::Stop;
+use crate::data::batch::{Feeder, Flow};
+use crate::data::order::Order;
+use crate::error::{Error, Exit, Result};
+use crate::exec::StepKind;
+use crate::plan::{Plan, Program};
+use crate::weights::{Meta, Partial, Progress};
+
+/// How often the last weights are written while training goes on, against crashes.
+const LAST_PERIOD: Duration = Duration::from_secs(20);
+
+/// Why training ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum End {
+    /// All epochs are done.
+    Done,
+    /// A signal asked to stop.
+    Signal(i32),
+    /// Nobody reads our standard output any more, or it cannot be written.
+    OutputGone,
+}
+
+/// What there is to tell after training.
+#[derive(Debug, Default)]
+pub(super) struct Summary {
+    /// Epochs of this run.
+    pub(super) epochs: u64,
+    /// Finished epochs since the beginning of all training.
+    pub(super) total: u64,
+    /// Epochs that were asked for and not done.
+    pub(super) left: Option<u64>,
+    /// Batches done of the interrupted epoch, and all of its batches.
+    pub(super) partial: Option<(u64, u64)>,
+    /// Files written in this run.
+    pub(super) saved: Vec<String>,
+    /// The file to continue from.
+    pub(super) last: Option<String>,
+}
+
+/// What one pass over the train data took.
+#[derive(Clone, Copy, Debug)]
+struct Pass {
+    samples: u64,
+    seconds: f64,
+}
+
+/// One training.
+pub(super) struct Trainer<'a, E> {
+    pub(super) engine: &'a mut E,
+    pub(super) console: &'a mut Console,
+    pub(super) stop: &'a Stop,
+    pub(super) seed: u32,
+    pub(super) meta: Meta,
+    pub(super) progress: Progress,
+    /// Rows of the train data.
+    pub(super) rows: u64,
+    pub(super) feeder: Feeder<'a>,
+    pub(super) order: Order,
+    pub(super) validation: Option<(Feeder<'a>, Order)>,
+    pub(super) best_train: Option<Target>,
+    pub(super) best_valid: Option<Target>,
+    pub(super) last: Option<Target>,
+}
+
+impl<E: Engine> Trainer<'_, E> {
+    /// Trains `epochs` more epochs, or until stopped.
+    pub(super) fn run(mut self, epochs: Option<u64>) -> Result<(End, Summary)> {
+        let first = self.progress.epochs;
+        let total = epochs.map(|n| first.saturating_add(n));
+        let mut means = Means::new(plan(self.engine.program(), StepKind::Train)?);
+        let mut end = End::Done;
+        while total.is_none_or(|t| self.progress.epochs < t) {
+            let epoch = match self.train_epoch(&mut means, total) {
+                Ok(Some(pass)) => self.end_epoch(&means, pass, total),
+                Ok(None) => Ok(()),
+                Err(e) => Err(e),
+            };
+            if let Err(e) = epoch {
+                return Err(self.give_up(e));
+            }
+            if let Some(signal) = self.stop.signal() {
+                end = End::Signal(signal);
+                break;
+            }
+            if self.console.has_failed() {
+                end = End::OutputGone;
+                break;
+            }
+        }
+        if let Some(last) = &mut self.last {
+            last.save(self.engine, &self.meta, &self.progress, self.console)?;
+        }
+        self.flush(true)?;
+        let targets = || [&self.best_train, &self.best_valid, &self.last].into_iter().flatten();
+        let mut saved: Vec<String> = Vec::new();
+        for path in targets().filter(|t| t.saved_epochs().is_some()).map(Target::shown) {
+            if !saved.contains(&path) {
+                saved.push(path);
+            }
+        }
+        let partial = self.progress.partial.as_ref().map(|p| (p.batches, self.feeder.batches()));
+        let summary = Summary {
+            epochs: self.progress.epochs - first,
+            total: self.progress.epochs,
+            left: total.map(|t| t - self.progress.epochs),
+            partial,
+            saved,
+            last: self.last.as_ref().map(Target::shown),
+        };
+        Ok((end, summary))
+    }
+
+    /// Trains one epoch, or what is left of an interrupted one; `None` when it was interrupted.
+    fn train_epoch(&mut self, means: &mut Means, total: Option<u64>) -> Result<Option<Pass>> {
+        let epoch = self.progress.epochs;
+        let batch_size = self.feeder.batch_size() as u64;
+        means.reset();
+        let mut first = 0;
+        if let Some(partial) = self.progress.partial.take() {
+            if partial.batch_size == batch_size && partial.rows == self.rows && partial.sums.len() == means.sums.len() {
+                first = partial.batches;
+                means.sums = partial.sums;
+                means.samples = partial.samples;
+            } else {
+                self.console.note("the interrupted epoch begins again, because the data or the batch size has changed");
+            }
+        }
+        let mut bar = Bar::new(self.console.is_live(), title(epoch, total), self.feeder.samples());
+        let mut done = first;
+        let (engine, progress, stop, seed) = (&mut *self.engine, &mut self.progress, self.stop, self.seed);
+        let order = self.order.epoch(epoch);
+        let before = means.samples;
+        self.feeder.epoch(order, first, &mut |batch| {
+            let rows = batch.rows.len();
+            let updates = u32::try_from(progress.updates).unwrap_or(u32::MAX);
+            batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, updates))?;
+            progress.updates += 1;
+            done = batch.number + 1;
+            let loss = means.add(engine, StepKind::Train, rows);
+            if !loss.is_finite() {
+                let layer = batch.with_inputs(|i| engine.diagnose(StepKind::Train, rows as u64, i, seed, updates));
+                return Err(diverged(engine.program(), loss, epoch + 1, Some(batch.number + 1), layer));
+            }
+            bar.update(means.samples, means.loss());
+            Ok(if stop.signal().is_some() { Flow::Stop } else { Flow::Continue })
+        })?;
+        let seconds = bar.elapsed().as_secs_f64();
+        bar.clear();
+        if done < self.feeder.batches() {
+            self.progress.partial = Some(Partial {
+                batches: done,
+                samples: means.samples,
+                sums: means.sums.clone(),
+                batch_size,
+                rows: self.rows,
+            });
+            return Ok(None);
+        }
+        self.progress.epochs += 1;
+        self.meta.epochs = self.progress.epochs;
+        Ok(Some(Pass { samples: means.samples - before, seconds }))
+    }
+
+    /// Validates, reports and keeps the best.
+    fn end_epoch(&mut self, means: &Means, pass: Pass, total: Option<u64>) -> Result<()> {
+        let epoch = self.progress.epochs;
+        let validated = self.validate(epoch)?;
+        self.report(total, &means.all(), validated.as_deref(), pass);
+        if let Some(loss) = means.loss()
+            && self.progress.best_train.is_none_or(|best| loss < best)
+        {
+            self.progress.best_train = Some(loss);
+            if let Some(target) = &mut self.best_train {
+                target.keep(self.engine, &self.meta, &self.progress, self.console)?;
+            }
+        }
+        let loss = validated.as_ref().and_then(|m| m.iter().find(|(n, _)| n == LOSS).or(m.first())).map(|(_, v)| *v);
+        if let Some(loss) = loss {
+            if !loss.is_finite() {
+                return Err(diverged(self.engine.program(), loss, epoch, None, None));
+            }
+            if self.progress.best_valid.is_none_or(|best| loss < best) {
+                self.progress.best_valid = Some(loss);
+                if let Some(target) = &mut self.best_valid {
+                    target.keep(self.engine, &self.meta, &self.progress, self.console)?;
+                }
+            }
+        }
+        self.flush(false)?;
+        if let Some(last) = &mut self.last
+            && last.age() >= LAST_PERIOD
+        {
+            last.save(self.engine, &self.meta, &self.progress, self.console)?;
+        }
+        Ok(())
+    }
+
+    fn validate(&mut self, epoch: u64) -> Result<Option<Vec<Metric>>> {
+        let Some((feeder, order)) = &mut self.validation else { return Ok(None) };
+        let plan = plan(self.engine.program(), StepKind::Test)?.clone();
+        let updates = u32::try_from(self.progress.updates).unwrap_or(u32::MAX);
+        check::run(
+            self.engine,
+            &plan,
+            feeder,
+            order.epoch(epoch - 1),
+            &self.meta.learned,
+            (self.seed, updates),
+            "Validating",
+            self.console.is_live(),
+            self.stop,
+        )
+    }
+
+    #[expect(clippy::cast_precision_loss, reason = "sample counts are far below 2^52")]
+    fn report(&mut self, total: Option<u64>, metrics: &[Metric], validated: Option<&[Metric]>, pass: Pass) {
+        let (epoch, Pass { samples, seconds }) = (self.progress.epochs, pass);
+        let per_second = samples as f64 / seconds.max(1e-9);
+        let mut parts: Vec<String> = metrics.iter().map(|(n, v)| format!("{n}={}", show(*v))).collect();
+        parts.extend(validated.unwrap_or_default().iter().map(|(n, v)| format!("val_{n}={}", show(*v))));
+        parts.push(format!("{} samples/s", rate(per_second)));
+        self.console.progress(&format!("{}: {}", title(epoch - 1, total), parts.join(", ")));
+        let head = [("epoch".to_owned(), epoch.into()), ("epochs".to_owned(), total.into())];
+        let tail = [
+            ("samples".to_owned(), samples.into()),
+            ("seconds".to_owned(), seconds.into()),
+            ("samples_per_second".to_owned(), per_second.into()),
+            ("updates".to_owned(), self.progress.updates.into()),
+        ];
+        let all = head.into_iter().chain(fields("", metrics)).chain(fields("val_", validated.unwrap_or_default()));
+        self.console.event("epoch", all.chain(tail));
+    }
+
+    fn flush(&mut self, now: bool) -> Result<()> {
+        for target in [&mut self.best_train, &mut self.best_valid].into_iter().flatten() {
+            target.flush(self.engine.program(), now, self.console)?;
+        }
+        Ok(())
+    }
+
+    /// Ends a training that cannot go on: the best weights seen are still written, the last ones are not touched.
+    fn give_up(mut self, error: Error) -> Error {
+        if let Err(second) = self.flush(true) {
+            return second;
+        }
+        if error.exit() != Exit::Diverged {
+            return error;
+        }
+        let kept: Vec<String> = [&self.best_train, &self.best_valid, &self.last]
+            .into_iter()
+            .flatten()
+            .filter_map(|t| t.saved_epochs().map(|e| format!("`{}` keeps the weights of epoch {e}", t.shown())))
+            .collect();
+        let error = match kept.as_slice() {
+            [] => error.help("no weights were written by this run"),
+            kept => error.help(kept.join("\n")),
+        };
+        error.help(
+            "a smaller learning rate, `clip` in the optimizer, or `normalize: standard` for the data usually helps",
+        )
+    }
+}
+
+fn plan(program: &Program, step: StepKind) -> Result<&Plan> {
+    let found = match step {
+        StepKind::Train => program.train.as_ref(),
+        StepKind::Test => program.test.as_ref(),
+        StepKind::Infer => Some(&program.infer),
+    };
+    found.ok_or_else(|| Error::internal(format!("the program has no {step:?} step")))
+}
+
+/// `Epoch 3/10`, for epoch 2 counted from 0.
+fn title(epoch: u64, total: Option<u64>) -> String {
+    match total {
+        Some(total) => format!("Epoch {}/{total}", epoch + 1),
+        None => format!("Epoch {}/inf", epoch + 1),
+    }
+}
+
+fn diverged(program: &Program, loss: f64, epoch: u64, batch: Option<u64>, layer: Option<u32>) -> Error {
+    let value = if loss.is_nan() { "NaN" } else { "infinite" };
+    let message = match batch {
+        Some(batch) => format!("the loss became {value} in epoch {epoch}, batch {batch}"),
+        None => format!("the validation loss became {value} after epoch {epoch}"),
+    };
+    let error = Error::new(Exit::Diverged, "diverged", message);
+    let layer = layer.and_then(|i| usize::try_from(i).ok()).and_then(|i| program.layers.get(i));
+    match layer {
+        Some(l) => error.help(format!(
+            "the first values that are not finite come from layer `{}` ({}, line {} of the Kurfile)",
+            l.name, l.kind, l.line
+        )),
+        None => error,
+    }
+}

@@ -1,0 +1,294 @@
+//! Training: epochs over the train data, validation, saving of weights, and an orderly end (kur-reference 7).
+//!
+//! Invariants: the state after epoch `e` depends on the program, the data, the seed and `e` alone, whether training ran
+//! through or was stopped and continued; a file with good weights is never replaced by weights of a diverged run.
+
+pub mod check;
+pub mod console;
+pub mod cx;
+pub mod engine;
+mod epochs;
+pub mod metrics;
+pub mod progress;
+pub mod save;
+pub mod stop;
+pub mod tables;
+
+use std::path::Path;
+use std::time::Instant;
+
+use self::cx::{RunCx, Section};
+use self::engine::Engine;
+use self::epochs::{End, Trainer};
+use self::save::Target;
+use crate::data::batch::Feeder;
+use crate::data::order::{Order, fold_seed};
+use crate::data::{Dataset, Learned, Truth};
+use crate::error::{Error, Exit, Result};
+use crate::exec::StepKind;
+use crate::plan::Program;
+use crate::spec::{RunSpec, SectionSpec};
+use crate::weights::paths::{self, TrainPaths};
+use crate::weights::{self, Loaded, Meta, Progress, content_hash, in_optimizer, in_weights, optimizer_path};
+
+/// Tells the shuffles of validation data from those of training data.
+const VALIDATE_SALT: u32 = 1;
+
+/// What the command line says about a training.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct TrainOptions {
+    /// Replaces the data of the `train` section.
+    pub data: Option<String>,
+    /// Replaces the number of epochs.
+    pub epochs: Option<u64>,
+    /// Replaces the batch size.
+    pub batch_size: Option<u64>,
+    /// Replaces the seed.
+    pub seed: Option<u64>,
+    /// Replaces initial and last weights.
+    pub weights: Option<String>,
+    /// Whether to begin anew although weights exist.
+    pub fresh: bool,
+}
+
+/// Trains. The result is the signal that ended it early, if one did.
+///
+/// # Errors
+/// Data, weights, the system; `diverged` when the loss is no finite number.
+pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Option<i32>> {
+    let run = cx.engine.program().run.clone();
+    require_loss(cx.engine.program())?;
+    let paths = paths::for_training(&run, options.weights.as_deref(), &cx.about.stem);
+    for path in paths.written() {
+        weights::check_writable(path)?;
+    }
+    let start = Start::find(cx, &paths, options)?;
+    let section = cx::section(&run, Section::Train, options.data.as_deref(), options.batch_size)?;
+    let (data, learned) = cx::load(&run, &section, Truth::Required, start.learned())?;
+    let validation = validation(&run, &learned, options.batch_size)?;
+    for note in data.notes.iter().chain(validation.iter().flat_map(|(_, d)| &d.notes)) {
+        cx.console.note(note);
+    }
+    let seed = options.seed.or(start.meta.as_ref().map(|m| m.seed)).unwrap_or(run.seed);
+    let program = cx.engine.program();
+    let no_step = || Error::internal("the program has no train step");
+    let feeder = Feeder::new(program.train.as_ref().ok_or_else(no_step)?, &data, &learned, &section.provider)?;
+    let order = if section.provider.randomize { Order::shuffled(data.rows, seed, 0) } else { Order::file(data.rows) };
+    let validation = match &validation {
+        Some((section, data)) => {
+            let plan = program.test.as_ref().ok_or_else(no_step)?;
+            let feeder = Feeder::new(plan, data, &learned, &section.provider)?;
+            // Without a limit every row is seen, so the order would change nothing but rounding.
+            let draws = section.provider.randomize && section.provider.num_batches.is_some();
+            let rows = data.rows;
+            let order = if draws { Order::shuffled(rows, seed, VALIDATE_SALT) } else { Order::file(rows) };
+            Some((feeder, order))
+        }
+        None => None,
+    };
+    let progress = start.apply(cx, seed)?;
+    let epochs = options.epochs.or(run.epochs);
+    announce(cx, &run, &data, validation.as_ref().map(|(f, _)| f.samples()), &feeder, seed, &progress, epochs);
+    let meta = Meta {
+        compiler: cx.engine.program().compiler.clone(),
+        model: run.name.clone(),
+        fingerprint: weights::fingerprint(cx.engine.program()),
+        epochs: progress.epochs,
+        seed,
+        learned,
+    };
+    let trainer = Trainer {
+        engine: &mut cx.engine,
+        console: &mut cx.console,
+        stop: &cx.stop,
+        seed: fold_seed(seed),
+        meta,
+        progress,
+        rows: data.rows as u64,
+        feeder,
+        order,
+        validation,
+        best_train: target(&paths, paths.best_train.as_deref(), "best"),
+        best_valid: target(&paths, paths.best_valid.as_deref(), "best"),
+        last: target(&paths, paths.last.as_deref(), "last"),
+    };
+    let clock = Instant::now();
+    let (end, summary) = trainer.run(epochs)?;
+    let seconds = clock.elapsed().as_secs_f64();
+    finish(cx, &end, &summary, seconds, options);
+    Ok(match end {
+        End::Signal(signal) => Some(signal),
+        End::Done | End::OutputGone => None,
+    })
+}
+
+fn target(paths: &TrainPaths, path: Option<&Path>, reason: &'static str) -> Option<Target> {
+    path.map(|p| Target::new(p.to_owned(), paths.resumes_from(p), reason))
+}
+
+/// A program without a train step cannot train or test.
+///
+/// # Errors
+/// `no-loss`.
+pub fn require_loss(program: &Program) -> Result<()> {
+    if program.train.is_some() && program.test.is_some() {
+        return Ok(());
+    }
+    Err(Error::new(Exit::Kurfile, "no-loss", "the Kurfile has no `loss` section, so there is nothing to train or test")
+        .help("add one and build again, for example\nloss:\n  - target: OUTPUT\n    name: mean_squared_error"))
+}
+
+fn validation(run: &RunSpec, learned: &Learned, batch_size: Option<u64>) -> Result<Option<(SectionSpec, Dataset)>> {
+    if run.validate.as_ref().is_none_or(|v| v.data.is_empty()) {
+        return Ok(None);
+    }
+    let section = cx::section(run, Section::Validate, None, batch_size)?;
+    let (data, _) = cx::load(run, &section, Truth::Required, Some(learned))?;
+    Ok(Some((section, data)))
+}
+
+/// Where training begins.
+#[derive(Default)]
+struct Start {
+    weights: Option<Loaded<Meta>>,
+    meta: Option<Meta>,
+    optimizer: Option<Loaded<Progress>>,
+    path: String,
+}
+
+impl Start {
+    /// Reads the initial weights, and the optimizer state beside them, where there are any.
+    fn find<E: Engine>(cx: &RunCx<E>, paths: &TrainPaths, options: &TrainOptions) -> Result<Start> {
+        let Some(initial) = paths.initial.as_deref().filter(|_| !options.fresh) else { return Ok(Start::default()) };
+        let shown = initial.display().to_string();
+        if !initial.exists() {
+            if paths.must_exist {
+                return Err(Error::new(Exit::Run, "no-weights", format!("the initial weights `{shown}` do not exist"))
+                    .help("the Kurfile says `must_exist: yes`; `train --fresh` starts without them"));
+            }
+            return Ok(Start::default());
+        }
+        let mut loaded: Loaded<Meta> = weights::load(initial, cx.engine.program(), in_weights)?;
+        let beside = optimizer_path(initial);
+        let optimizer =
+            if beside.exists() { Some(weights::load(&beside, cx.engine.program(), in_optimizer)?) } else { None };
+        Ok(Start { meta: loaded.meta.take(), weights: Some(loaded), optimizer, path: shown })
+    }
+
+    fn learned(&self) -> Option<&Learned> {
+        self.meta.as_ref().map(|m| &m.learned)
+    }
+
+    /// Initialises the engine's state and loads what was found.
+    fn apply<E: Engine>(self, cx: &mut RunCx<E>, seed: u64) -> Result<Progress> {
+        cx.engine.init_state(seed);
+        let Some(weights) = self.weights else { return Ok(Progress::default()) };
+        cx::put(&mut cx.engine, &weights);
+        let epochs = self.meta.map_or(0, |m| m.epochs);
+        let program = cx.engine.program();
+        let hash = || {
+            let states: Vec<&[f32]> = (0..program.state.len()).map(|i| cx.engine.state(i)).collect();
+            content_hash(program, &states, in_weights)
+        };
+        let progress = match self.optimizer {
+            Some(Loaded { meta: Some(progress), tensors }) if progress.weights == hash() => {
+                cx::put(&mut cx.engine, &Loaded::<()> { meta: None, tensors });
+                progress
+            }
+            Some(_) => {
+                cx.console.note(&format!(
+                    "`{}` does not belong to `{}`; the optimizer starts anew",
+                    optimizer_path(Path::new(&self.path)).display(),
+                    self.path
+                ));
+                Progress { epochs, ..Progress::default() }
+            }
+            None => Progress { epochs, ..Progress::default() },
+        };
+        cx.console.progress(&format!("Continuing from `{}` after {} epochs.", self.path, progress.epochs));
+        Ok(progress)
+    }
+}
+
+#[expect(clippy::too_many_arguments, reason = "the announcement names all of them, and has one caller")]
+fn announce<E: Engine>(
+    cx: &mut RunCx<E>,
+    run: &RunSpec,
+    data: &Dataset,
+    validated: Option<u64>,
+    feeder: &Feeder<'_>,
+    seed: u64,
+    progress: &Progress,
+    epochs: Option<u64>,
+) {
+    let batch = feeder.batch_size() as u64;
+    let rows = match validated {
+        Some(n) => format!("{} training rows, {n} validation rows", data.rows),
+        None => format!("{} training rows", data.rows),
+    };
+    cx.console.progress(&tables::summary(&cx.engine, StepKind::Train, batch, seed, &rows));
+    let parameters: u64 = cx.engine.program().layers.iter().map(|l| l.params).sum();
+    let fields = [
+        ("model", run.name.clone().into()),
+        ("parameters", parameters.into()),
+        ("batch_size", batch.into()),
+        ("samples", feeder.samples().into()),
+        ("epochs", epochs.into()),
+        ("epochs_done", progress.epochs.into()),
+        ("seed", seed.into()),
+        ("threads", cx.engine.threads().into()),
+        ("device", cx.engine.cpu_name().into()),
+        ("arena_bytes", cx.engine.arena_bytes(StepKind::Train, batch).into()),
+        ("state_bytes", cx.engine.program().state_bytes.into()),
+    ];
+    cx.console.event("start", fields.map(|(k, v): (&str, serde_json::Value)| (k.to_owned(), v)));
+}
+
+/// Tells how training ended and how to go on.
+fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, seconds: f64, options: &TrainOptions) {
+    let epochs = |n: u64| if n == 1 { "1 epoch".to_owned() } else { format!("{n} epochs") };
+    let saved = summary.saved.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
+    match end {
+        End::Done => {
+            cx.console.progress(&format!("Completed {} in {seconds:.1} s.", epochs(summary.epochs)));
+            if !saved.is_empty() {
+                cx.console.progress(&format!("Saved {saved}."));
+            }
+        }
+        End::Signal(_) | End::OutputGone => {
+            let place = match summary.partial {
+                Some((batch, batches)) => format!("in epoch {}, after batch {batch} of {batches}", summary.total + 1),
+                None => format!("after epoch {}", summary.total),
+            };
+            cx.console.progress(&format!("Interrupted {place}."));
+            if summary.last.is_none() {
+                cx.console.progress("Nothing to continue from was saved: the Kurfile names no `last` weights.");
+            } else {
+                let weights = options.weights.as_ref().map_or_else(String::new, |w| format!(" --weights {w}"));
+                let data = options.data.as_ref().map_or_else(String::new, |d| format!(" {d}"));
+                let rest = summary.left.map_or_else(String::new, |n| format!(" --epochs {n}"));
+                cx.console.progress(&format!(
+                    "Saved {saved}. Continue with `{} train{data}{rest}{weights}`.",
+                    cx.about.invocation
+                ));
+            }
+        }
+    }
+    let reason = match end {
+        End::Done => "completed",
+        End::Signal(_) => "interrupted",
+        End::OutputGone => "output closed",
+    };
+    let fields: [(&str, serde_json::Value); 4] = [
+        ("reason", reason.into()),
+        ("epochs", summary.total.into()),
+        ("epochs_left", summary.left.into()),
+        ("seconds", seconds.into()),
+    ];
+    cx.console.event("end", fields.map(|(k, v)| (k.to_owned(), v)));
+}
+
+#[cfg(test)]
+pub(crate) mod double;
+#[cfg(test)]
+mod tests;
