@@ -45,8 +45,8 @@ pub(super) struct GlobalArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct CompileArgs {
     /// Learn input shapes from this CSV file instead of the Kurfile's data.
-    #[arg(long, value_name = "FILE")]
-    pub(super) data: Option<String>,
+    #[arg(long = "data", value_name = "FILE")]
+    pub(super) shape_data: Option<String>,
     /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable).
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
@@ -98,7 +98,7 @@ impl CompileArgs {
                 "1" => OptLevel::Simplify,
                 _ => OptLevel::Full,
             },
-            data: self.data.clone(),
+            data: self.shape_data.clone(),
             set: self.set.clone(),
             print_after: self.print_after.clone(),
             ..Options::default()
@@ -152,6 +152,15 @@ pub(super) enum Command {
         compile: CompileArgs,
         #[command(flatten)]
         run: kur_runtime::cli::EvaluateArgs,
+    },
+    /// Compile in memory and predict for data without labels.
+    Predict {
+        /// The Kurfile.
+        kurfile: String,
+        #[command(flatten)]
+        compile: CompileArgs,
+        #[command(flatten)]
+        run: kur_runtime::cli::PredictArgs,
     },
     /// Write a small Kurfile with data, build it, train, test and predict; each command is printed.
     Demo {
