@@ -9,7 +9,9 @@ use crate::passes::pipeline::OptLevel;
 /// An ahead-of-time compiler for Kurfiles: one native executable that trains, tests, evaluates and predicts.
 #[derive(Debug, Parser)]
 #[command(name = "kurc", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
-#[command(after_help = "First steps: `kurc demo` builds, trains and tests a small model and shows each command it runs.")]
+#[command(
+    after_help = "First steps: `kurc demo` builds, trains and tests a small model and shows each command it runs."
+)]
 pub(super) struct Cli {
     /// Print the optimised graph IR of the train step (of the infer step without a loss) and stop.
     #[arg(long, value_name = "KURFILE")]

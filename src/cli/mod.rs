@@ -111,13 +111,11 @@ fn summary(found: &[Diagnostic]) {
         1 => Some(format!("1 {word}")),
         n => Some(format!("{n} {word}s")),
     };
-    let parts: Vec<String> = [
-        part(count(crate::diag::Severity::Error), "error"),
-        part(count(crate::diag::Severity::Warning), "warning"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let parts: Vec<String> =
+        [part(count(crate::diag::Severity::Error), "error"), part(count(crate::diag::Severity::Warning), "warning")]
+            .into_iter()
+            .flatten()
+            .collect();
     eprintln!("{}", parts.join(", "));
 }
 
