@@ -201,6 +201,37 @@ fn a_file_of_the_command_line_keeps_the_columns() {
     assert_eq!((csv.file.path.as_str(), &csv.columns), ("other.csv", &spec.columns));
 }
 
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(400))]
+
+    /// Whatever the bytes are, reading them ends with data or with an error.
+    #[test]
+    fn no_file_makes_it_panic(bytes in proptest::collection::vec(
+        proptest::sample::select(b"a1,;\"'\t|.\n\r-e \xff\xefNn".to_vec()), 0..80,
+    ), softmax in proptest::option::of(0u64..4), header: bool) {
+        let case = Case::new(softmax);
+        let mut spec = case.file(&bytes);
+        spec.header = header;
+        spec.normalize = Normalize::Standard;
+        for missing in [Missing::Error, Missing::Mean, Missing::Drop] {
+            spec.missing = missing;
+            let section = SectionSpec { data: vec![SupplierSpec::Csv(spec.clone())], provider: ProviderSpec::default() };
+            let probed = probe(&section, &case.inputs, &case.targets);
+            if let Ok((data, learned)) = case.load(spec.clone(), Truth::Required, None) {
+                let probed = probed.expect("what loads can be probed");
+                for source in &data.sources {
+                    assert_eq!(probed.get(&source.name).map(|p| &p.shape), Some(&source.shape));
+                    for row in 0..data.rows {
+                        source.write_row(row, &mut vec![0.0; source.width()]);
+                    }
+                }
+                let again = case.load(spec.clone(), Truth::Required, Some(&learned)).expect("known data loads again");
+                assert_eq!(again.0.rows, data.rows);
+            }
+        }
+    }
+}
+
 /// Golden texts. Each case: softmax width, what the file holds, the exact rendering.
 #[test]
 fn every_defect_has_its_text() {

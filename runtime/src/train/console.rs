@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Exit, Result, io_phrase};
 
 /// Where a run prints.
 pub struct Console {
@@ -121,7 +121,12 @@ pub fn stdout_error(cause: &io::Error) -> Error {
     if cause.kind() == io::ErrorKind::BrokenPipe {
         return Error::closed_pipe();
     }
-    Error::io("write-output", "write to", "standard output", cause)
+    let error = Error::new(Exit::Run, "write-output", format!("cannot write to standard output: {}", io_phrase(cause)));
+    if cause.kind() == io::ErrorKind::StorageFull {
+        error.help("free some space or write to another place")
+    } else {
+        error
+    }
 }
 
 /// Ends a run: flushes, and turns a failure of standard output into the run's error.

@@ -37,14 +37,14 @@ pub(super) struct Summary {
     pub(super) epochs: u64,
     /// Finished epochs since the beginning of all training.
     pub(super) total: u64,
-    /// Epochs that were asked for and not done.
+    /// Epochs that were asked for and are not in the file to continue from.
     pub(super) left: Option<u64>,
     /// Batches done of the interrupted epoch, and all of its batches.
     pub(super) partial: Option<(u64, u64)>,
     /// Files written in this run.
     pub(super) saved: Vec<String>,
-    /// The file to continue from.
-    pub(super) last: Option<String>,
+    /// Whether training can continue from one of them.
+    pub(super) can_resume: bool,
 }
 
 /// What one pass over the train data took.
@@ -109,13 +109,15 @@ impl<E: Engine> Trainer<'_, E> {
             }
         }
         let partial = self.progress.partial.as_ref().map(|p| (p.batches, self.feeder.batches()));
+        let resume = targets().rfind(|t| t.is_resume_point() && t.saved_epochs().is_some());
+        let done = resume.and_then(Target::saved_epochs).unwrap_or(self.progress.epochs);
         let summary = Summary {
             epochs: self.progress.epochs - first,
             total: self.progress.epochs,
-            left: total.map(|t| t - self.progress.epochs),
+            left: total.map(|t| t - done),
             partial,
+            can_resume: resume.is_some(),
             saved,
-            last: self.last.as_ref().map(Target::shown),
         };
         Ok((end, summary))
     }

@@ -205,7 +205,8 @@ impl Start {
             }
             None => Progress { epochs, ..Progress::default() },
         };
-        cx.console.progress(&format!("Continuing from `{}` after {} epochs.", self.path, progress.epochs));
+        let done = count_epochs(progress.epochs);
+        cx.console.progress(&format!("Continuing from `{}` after {done}.", self.path));
         Ok(progress)
     }
 }
@@ -244,13 +245,16 @@ fn announce<E: Engine>(
     cx.console.event("start", fields.map(|(k, v): (&str, serde_json::Value)| (k.to_owned(), v)));
 }
 
+fn count_epochs(n: u64) -> String {
+    if n == 1 { "1 epoch".to_owned() } else { format!("{n} epochs") }
+}
+
 /// Tells how training ended and how to go on.
 fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, seconds: f64, options: &TrainOptions) {
-    let epochs = |n: u64| if n == 1 { "1 epoch".to_owned() } else { format!("{n} epochs") };
     let saved = summary.saved.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
     match end {
         End::Done => {
-            cx.console.progress(&format!("Completed {} in {seconds:.1} s.", epochs(summary.epochs)));
+            cx.console.progress(&format!("Completed {} in {seconds:.1} s.", count_epochs(summary.epochs)));
             if !saved.is_empty() {
                 cx.console.progress(&format!("Saved {saved}."));
             }
@@ -261,8 +265,8 @@ fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, se
                 None => format!("after epoch {}", summary.total),
             };
             cx.console.progress(&format!("Interrupted {place}."));
-            if summary.last.is_none() {
-                cx.console.progress("Nothing to continue from was saved: the Kurfile names no `last` weights.");
+            if !summary.can_resume {
+                cx.console.progress("Nothing was saved to continue from; `last` in the Kurfile's `weights`, or `--weights FILE`, names a file.");
             } else {
                 let weights = options.weights.as_ref().map_or_else(String::new, |w| format!(" --weights {w}"));
                 let data = options.data.as_ref().map_or_else(String::new, |d| format!(" {d}"));

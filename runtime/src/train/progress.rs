@@ -4,10 +4,9 @@
 //! It appears only on a terminal and only for work that lasts, and it leaves nothing behind: the line that stays is
 //! printed by the caller. `NO_COLOR` needs no care, the bar has no colours.
 
-use std::fmt::Write;
 use std::time::{Duration, Instant};
 
-use indicatif::{ProgressBar, ProgressDrawTarget, ProgressState, ProgressStyle};
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 
 /// Work shorter than this shows no bar.
 const DELAY: Duration = Duration::from_millis(150);
@@ -50,9 +49,11 @@ impl Bar {
             return;
         }
         self.next = now + PERIOD;
-        let bar = self.bar.get_or_insert_with(|| draw(self.total, self.start.elapsed()));
+        let elapsed = self.start.elapsed();
+        let bar = self.bar.get_or_insert_with(|| draw(self.total));
         let loss = loss.map_or_else(String::new, |x| format!(", loss={x:.3}"));
         bar.set_message(format!("{}{loss}", self.title));
+        bar.set_prefix(times(done, self.total, elapsed));
         bar.set_position(done);
     }
 
@@ -70,22 +71,21 @@ impl Drop for Bar {
     }
 }
 
-fn draw(total: u64, elapsed: Duration) -> ProgressBar {
-    let style = ProgressStyle::with_template("{msg}: {percent}%|{wide_bar}| {pos}/{len} [{clock}<{left}, {rate}]")
+/// The bar; its prefix holds the text in brackets, since rates come from the whole pass and not from a moment.
+fn draw(total: u64) -> ProgressBar {
+    let style = ProgressStyle::with_template("{msg}: {percent}%|{wide_bar}| {pos}/{len} [{prefix}]")
         .unwrap_or_else(|_| ProgressStyle::default_bar())
-        .progress_chars("█▉▊▋▌▍▎▏ ")
-        .with_key("clock", |s: &ProgressState, w: &mut dyn Write| {
-            let _ = w.write_str(&clock(s.elapsed()));
-        })
-        .with_key("left", |s: &ProgressState, w: &mut dyn Write| {
-            let _ = w.write_str(&clock(s.eta()));
-        })
-        .with_key("rate", |s: &ProgressState, w: &mut dyn Write| {
-            let _ = write!(w, "{}samples/s", rate(s.per_sec()));
-        });
-    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(HERTZ))
-        .with_style(style)
-        .with_elapsed(elapsed)
+        .progress_chars("█▉▊▋▌▍▎▏ ");
+    ProgressBar::with_draw_target(Some(total), ProgressDrawTarget::stderr_with_hz(HERTZ)).with_style(style)
+}
+
+/// `00:01<00:02, 560samples/s`: time taken, time left, rate.
+#[expect(clippy::cast_precision_loss, reason = "sample counts are far below 2^52")]
+fn times(done: u64, total: u64, elapsed: Duration) -> String {
+    let per_second = done as f64 / elapsed.as_secs_f64().max(1e-9);
+    let left = total.saturating_sub(done) as f64 / per_second.max(1e-9);
+    let left = Duration::try_from_secs_f64(left).map_or_else(|_| "?".to_owned(), clock);
+    format!("{}<{left}, {}samples/s", clock(elapsed), rate(per_second))
 }
 
 /// `MM:SS`, with hours when there are any.
@@ -152,14 +152,14 @@ mod tests {
     #[test]
     fn the_bar_looks_like_kurs() {
         let screen = Recorder::default();
-        let bar = draw(1500, Duration::from_secs(1));
+        let bar = draw(1500);
         bar.set_draw_target(ProgressDrawTarget::term_like(Box::new(screen.clone())));
         bar.set_message("Epoch 3/10, loss=0.412");
+        bar.set_prefix(times(675, 1500, Duration::from_millis(1205)));
         bar.set_position(675);
         bar.force_draw();
         let text = screen.0.lock().expect("lock").clone();
         assert!(text.starts_with("Epoch 3/10, loss=0.412: 45%|█"), "{text}");
-        assert!(text.contains("| 675/1500 [00:01<"), "{text}");
-        assert!(text.trim_end().ends_with("samples/s]"), "{text}");
+        assert!(text.trim_end().ends_with("| 675/1500 [00:01<00:01, 560samples/s]"), "{text}");
     }
 }

@@ -50,6 +50,12 @@ impl Target {
         self.path.display().to_string()
     }
 
+    /// Whether training continues from this file.
+    #[must_use]
+    pub fn is_resume_point(&self) -> bool {
+        self.optimizer
+    }
+
     /// Finished epochs of what this run wrote to the file.
     #[must_use]
     pub fn saved_epochs(&self) -> Option<u64> {
@@ -62,9 +68,9 @@ impl Target {
         self.written.unwrap_or(self.created).elapsed()
     }
 
-    /// Whether the file was written so recently that it should not be written again without need.
+    /// Whether the file was written, or training began, so recently that writing can wait.
     fn is_recent(&self) -> bool {
-        self.written.is_some() && self.age() < PERIOD
+        self.age() < PERIOD
     }
 
     /// Keeps the engine's state: in the file, or in memory when the file was written a moment ago.
