@@ -1,0 +1,418 @@
+//! End to end: Kurfiles become executables, which run in folders of their own.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader, Read as _};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output, Stdio};
+
+use tempfile::TempDir;
+
+/// A folder with a fixture, and programs run inside it.
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn empty() -> Place {
+        Place { dir: tempfile::tempdir().expect("a folder") }
+    }
+
+    /// A copy of a fixture's folder.
+    fn of(fixture: &str) -> Place {
+        let place = Place::empty();
+        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
+        for entry in fs::read_dir(from).expect("the fixture") {
+            let path = entry.expect("an entry").path();
+            fs::copy(&path, place.path(&path.file_name().expect("a name").to_string_lossy())).expect("copies");
+        }
+        place
+    }
+
+    fn path(&self, name: &str) -> PathBuf {
+        self.dir.path().join(name)
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.path(name), text).expect("writes");
+    }
+
+    fn command(&self, program: &Path, args: &[&str]) -> Command {
+        let mut c = Command::new(program);
+        // Nothing of the environment may be needed.
+        c.args(args).current_dir(self.dir.path()).env_clear();
+        c
+    }
+
+    fn kurc(&self, args: &[&str]) -> Output {
+        self.command(Path::new(env!("CARGO_BIN_EXE_kurc")), args).output().expect("kurc runs")
+    }
+
+    fn run(&self, program: &str, args: &[&str]) -> Output {
+        self.command(&self.path(program), args).output().expect("the executable runs")
+    }
+
+    /// Builds `m.bin`, which must succeed.
+    fn build(&self, args: &[&str]) -> &Place {
+        let mut all = vec!["build", "Kurfile.yml", "-o", "m.bin"];
+        all.extend(args);
+        succeed(&self.kurc(&all));
+        self
+    }
+
+    fn bytes(&self, name: &str) -> Vec<u8> {
+        fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
+    }
+
+    /// Names of all files.
+    fn files(&self) -> Vec<String> {
+        let mut v: Vec<String> = fs::read_dir(self.dir.path())
+            .expect("readable")
+            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
+            .collect();
+        v.sort();
+        v
+    }
+}
+
+fn stderr(o: &Output) -> String {
+    String::from_utf8_lossy(&o.stderr).into_owned()
+}
+
+fn stdout(o: &Output) -> String {
+    String::from_utf8_lossy(&o.stdout).into_owned()
+}
+
+#[track_caller]
+fn succeed(o: &Output) {
+    assert!(o.status.success(), "{:?}\n{}\n{}", o.status, stdout(o), stderr(o));
+}
+
+/// The exit status and a part of stderr.
+#[track_caller]
+fn fail(o: &Output, code: i32, parts: &[&str]) {
+    let text = stderr(o);
+    assert_eq!(o.status.code(), Some(code), "{text}");
+    for p in parts {
+        assert!(text.contains(p), "`{p}` is missing in:\n{text}");
+    }
+}
+
+/// A number of the last JSON line with this event.
+#[track_caller]
+fn number(o: &Output, event: &str, key: &str) -> f64 {
+    let text = stdout(o);
+    text.lines()
+        .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok())
+        .filter(|v| v["event"] == event)
+        .filter_map(|v| v[key].as_f64())
+        .next_back()
+        .unwrap_or_else(|| panic!("no `{key}` of `{event}` in:\n{text}\n{}", stderr(o)))
+}
+
+#[test]
+fn real_data_is_learned() {
+    for (fixture, floor) in [("iris", 0.93), ("breast-cancer", 0.95), ("digits", 0.95)] {
+        let p = Place::of(fixture);
+        p.build(&[]);
+        succeed(&p.run("m.bin", &["train"]));
+        let test = p.run("m.bin", &["test", "--json"]);
+        succeed(&test);
+        let accuracy = number(&test, "test", "accuracy");
+        assert!(accuracy >= floor, "{fixture}: accuracy {accuracy}");
+        let out = p.run("m.bin", &["evaluate", "-o", "out.jsonl"]);
+        succeed(&out);
+        let lines = fs::read_to_string(p.path("out.jsonl")).expect("written").lines().count() as f64;
+        assert!((lines - number(&test, "test", "samples")).abs() < 0.5, "{fixture}: one line per sample");
+    }
+}
+
+#[test]
+fn every_build_of_a_kurfile_has_the_same_bytes_and_its_ir_reads_back() {
+    for fixture in ["iris", "breast-cancer", "digits", "seed"] {
+        let p = Place::of(fixture);
+        if fixture == "seed" {
+            p.write("data.csv", &hundred_columns(3));
+        }
+        let data: &[&str] = if fixture == "seed" { &["--data", "data.csv"] } else { &[] };
+        p.build(data);
+        let first = p.bytes("m.bin");
+        p.build(data);
+        assert!(first == p.bytes("m.bin"), "{fixture}");
+        assert!(first.len() < 3_000_000, "{fixture}: {} bytes", first.len());
+
+        let mut args = data.to_vec();
+        args.extend(["--emit-ir", "Kurfile.yml"]);
+        let ir = p.kurc(&args);
+        succeed(&ir);
+        p.write("step.ir", &stdout(&ir));
+        let again = p.kurc(&["opt", "step.ir"]);
+        succeed(&again);
+        assert_eq!(stdout(&again), stdout(&ir), "{fixture}");
+    }
+}
+
+/// A CSV of 100 numbers and a target.
+fn hundred_columns(rows: usize) -> String {
+    let names: Vec<String> = (0..100).map(|i| format!("c{i}")).collect();
+    let mut text = names.join(",") + ",t\n";
+    for r in 0..rows {
+        let cells: Vec<String> = (0..100).map(|i| format!("{}", (r * 7 + i * 3) % 11)).collect();
+        text.push_str(&format!("{},{}\n", cells.join(","), r % 2));
+    }
+    text
+}
+
+#[test]
+fn the_seed_example_builds_trains_and_predicts() {
+    let p = Place::of("seed");
+    p.write("data.csv", &hundred_columns(20));
+    let built = p.kurc(&["build", "Kurfile.yml", "-o", "m.bin", "--data", "data.csv"]);
+    succeed(&built);
+    assert!(stderr(&built).contains("warning[softmax-over-one]"), "{}", stderr(&built));
+    assert!(stderr(&built).contains("Kurfile.yml:7:"), "{}", stderr(&built));
+    succeed(&p.run("m.bin", &["train", "data.csv", "--epochs", "2"]));
+    let out = p.run("m.bin", &["predict", "data.csv"]);
+    succeed(&out);
+    assert_eq!(stdout(&out).lines().count(), 21);
+    assert!(stdout(&out).starts_with("my_output\n1"), "{}", stdout(&out));
+}
+
+#[test]
+fn an_executable_can_be_stripped_moved_linked_and_read_only() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train", "--epochs", "1"]));
+    let want = stdout(&p.run("m.bin", &["test"]));
+    for (tool, args) in [("strip", ["-o", "s.bin", "m.bin"]), ("objcopy", ["--strip-all", "m.bin", "s.bin"])] {
+        // The tools are looked up in the test's own environment.
+        let o = Command::new(tool).args(args).current_dir(p.dir.path()).output().expect("binutils are installed");
+        succeed(&o);
+        assert_eq!(stdout(&p.run("s.bin", &["test"])), want, "{tool}");
+    }
+    let other = Place::empty();
+    fs::create_dir(other.path("bin")).expect("a folder");
+    fs::copy(p.path("m.bin"), other.path("bin/tool")).expect("copies");
+    fs::copy(p.path("iris.weights"), other.path("iris.weights")).expect("copies");
+    fs::copy(p.path("iris-test.csv"), other.path("iris-test.csv")).expect("copies");
+    let mut mode = fs::metadata(other.path("bin/tool")).expect("there").permissions();
+    std::os::unix::fs::PermissionsExt::set_mode(&mut mode, 0o555);
+    fs::set_permissions(other.path("bin/tool"), mode).expect("read-only");
+    std::os::unix::fs::symlink("bin/tool", other.path("link")).expect("links");
+    assert_eq!(stdout(&other.run("link", &["test"])), want);
+    assert_eq!(stdout(&other.run("bin/tool", &["test"])), want);
+}
+
+#[test]
+fn a_damaged_executable_says_so() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    let whole = p.bytes("m.bin");
+    let run = |name: &str, bytes: &[u8]| {
+        fs::write(p.path(name), bytes).expect("writes");
+        let mode = std::os::unix::fs::PermissionsExt::from_mode(0o755);
+        fs::set_permissions(p.path(name), mode).expect("executable");
+        p.run(name, &["info"])
+    };
+    // The payload takes the last pages; its first page holds the header.
+    for back in [1, 100, 5_000, 20_000] {
+        fail(&run("short.bin", &whole[..whole.len() - back]), 5, &["damaged", "kurc build"]);
+    }
+    for back in [4_000, 12_000, 25_000] {
+        let mut flipped = whole.clone();
+        let at = whole.len() - back;
+        flipped[at] ^= 0x10;
+        fail(&run("flipped.bin", &flipped), 5, &["damaged", "kurc build"]);
+    }
+    let stub = Path::new(env!("CARGO_BIN_EXE_kurc")).with_file_name("kur-stub");
+    let bare = fs::read(stub).expect("the stub is built beside kurc");
+    fail(&run("bare.bin", &bare), 5, &["carries no model", "kurc build"]);
+}
+
+#[test]
+fn weights_do_not_depend_on_threads_or_runs() {
+    for fixture in ["breast-cancer", "digits"] {
+        let p = Place::of(fixture);
+        p.build(&[]);
+        let mut seen: Option<Vec<u8>> = None;
+        for threads in ["1", "2", "4", "1"] {
+            let args = ["train", "--epochs", "2", "--threads", threads, "--weights", "w", "--fresh", "--seed", "5"];
+            succeed(&p.run("m.bin", &args));
+            let bytes = p.bytes("w");
+            assert!(seen.as_ref().is_none_or(|s| *s == bytes), "{fixture}: {threads} threads give other weights");
+            seen = Some(bytes);
+        }
+        let args = ["train", "--epochs", "2", "--weights", "w2", "--seed", "6"];
+        succeed(&p.run("m.bin", &args));
+        assert!(seen != Some(p.bytes("w2")), "{fixture}: another seed gives the same weights");
+    }
+}
+
+#[test]
+fn training_continues_as_if_it_had_not_stopped() {
+    let p = Place::of("breast-cancer");
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train", "--epochs", "5", "--weights", "whole"]));
+    succeed(&p.run("m.bin", &["train", "--epochs", "2", "--weights", "parts"]));
+    succeed(&p.run("m.bin", &["train", "--epochs", "3", "--weights", "parts"]));
+    assert!(p.bytes("whole") == p.bytes("parts"));
+    assert!(p.bytes("whole.optimizer") == p.bytes("parts.optimizer"));
+}
+
+#[test]
+fn steps_in_memory_are_the_steps_of_the_executable() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train", "--epochs", "3", "--weights", "a"]));
+    succeed(&p.kurc(&["train", "Kurfile.yml", "--epochs", "3", "--weights", "b"]));
+    assert!(p.bytes("a") == p.bytes("b"));
+    let test = p.kurc(&["test", "Kurfile.yml", "--weights", "b", "--json"]);
+    succeed(&test);
+    assert_eq!(number(&test, "test", "samples"), 30.0);
+}
+
+#[test]
+fn every_processor_and_optimisation_level_learns() {
+    let p = Place::of("iris");
+    for args in [["-O", "0"], ["-O", "1"], ["--target-cpu", "x86-64"], ["--target-cpu", "x86-64-v3"]] {
+        p.build(&args);
+        for cpu in ["baseline", "avx2", "avx512"] {
+            let run = |a: &[&str]| p.command(&p.path("m.bin"), a).env("KUR_CPU", cpu).output().expect("runs");
+            let train = run(&["train", "--fresh"]);
+            if train.status.code() == Some(2) && stderr(&train).contains("KUR_CPU") {
+                // This processor lacks the level; the message is the behaviour under test.
+                continue;
+            }
+            if args[1] == "x86-64-v3" && cpu == "baseline" {
+                fail(&train, 1, &["needs x86-64-v3", "--target-cpu"]);
+                continue;
+            }
+            succeed(&train);
+            let accuracy = number(&run(&["test", "--json"]), "test", "accuracy");
+            assert!(accuracy > 0.9, "{args:?} {cpu}: {accuracy}");
+        }
+    }
+}
+
+#[test]
+fn an_interrupt_saves_and_says_how_to_go_on() {
+    let p = Place::of("digits");
+    p.build(&["--set", "train.epochs=inf"]);
+    for (signal, code) in [("INT", 130), ("TERM", 143)] {
+        let mut child = p
+            .command(&p.path("m.bin"), &["train", "--weights", signal])
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        let mut err = BufReader::new(child.stderr.take().expect("piped"));
+        let mut text = String::new();
+        while !text.contains("Epoch 1") {
+            assert!(err.read_line(&mut text).expect("readable") > 0, "{text}");
+        }
+        let pid = child.id().to_string();
+        succeed(&Command::new("kill").args([&format!("-{signal}"), &pid]).output().expect("kill runs"));
+        err.read_to_string(&mut text).expect("readable");
+        assert_eq!(child.wait().expect("ends").code(), Some(code), "{text}");
+        assert!(text.contains("train"), "no advice how to go on:\n{text}");
+        assert!(p.path(signal).is_file() && p.path(&format!("{signal}.optimizer")).is_file());
+        succeed(&p.run("m.bin", &["test", "--weights", signal]));
+        succeed(&p.run("m.bin", &["train", "--epochs", "1", "--weights", signal]));
+    }
+}
+
+#[test]
+fn divergence_keeps_the_last_good_weights() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train", "--epochs", "2"]));
+    let good = p.bytes("iris.weights");
+    p.build(&["--set", "train.optimizer.learning_rate=1e38", "--set", "loss.0.name=mean_squared_error"]);
+    let o = p.run("m.bin", &["train", "--epochs", "50"]);
+    fail(&o, 6, &["epoch"]);
+    assert!(p.bytes("iris.weights") == good, "weights were overwritten");
+}
+
+#[test]
+fn bad_data_is_told_by_row_column_and_value() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train", "--epochs", "1"]));
+    let head = "sepal_length,sepal_width,petal_length,petal_width,species\n";
+    let rows = "5.0,3.3,1.4,0.2,setosa\n5.0,3.5,1.3,0.3,virginica\n";
+    let cases: &[(&str, String, &[&str])] = &[
+        ("text.csv", format!("{head}{rows}5.1,abc,1.3,0.3,setosa\n"), &["`abc`", "sepal_width", "row 3"]),
+        ("ragged.csv", format!("{head}{rows}5.1,1.3\n"), &["row has 2 cells", "5"]),
+        ("nan.csv", format!("{head}5.1,nan,1.3,0.3,setosa\n"), &["`nan`", "sepal_width"]),
+        ("hole.csv", format!("{head}5.1,,1.3,0.3,setosa\n"), &["empty", "sepal_width"]),
+        ("empty.csv", String::new(), &["is empty"]),
+        ("header.csv", head.to_owned(), &["no rows"]),
+        ("class.csv", format!("{head}5.1,3.0,1.3,0.3,tulip\n"), &["`tulip`", "species", "setosa"]),
+        ("column.csv", "sepal_length,species\n5.1,setosa\n".to_owned(), &["sepal_width"]),
+    ];
+    for (name, text, parts) in cases {
+        p.write(name, text);
+        fail(&p.run("m.bin", &["test", name]), 4, parts);
+    }
+    fail(&p.run("m.bin", &["test", "gone.csv"]), 4, &["`gone.csv` does not exist"]);
+}
+
+#[test]
+fn failures_lose_nothing_and_leave_nothing() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    let before = p.files();
+    fail(&p.kurc(&["build", "Kurfile.yml", "-o", "/dev/full"]), 1, &["/dev/full"]);
+    fail(&p.kurc(&["build", "Kurfile.yml", "-o", "no/such/folder/m.bin"]), 1, &["no/such/folder"]);
+    fail(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "no/such/folder/w"]), 1, &["no/such/folder"]);
+    fail(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "/dev/full"]), 1, &["/dev/full"]);
+    fail(&p.run("m.bin", &["test"]), 1, &["iris.weights", "train"]);
+    assert_eq!(p.files(), before, "a failed command left files behind");
+
+    succeed(&p.run("m.bin", &["train", "--epochs", "1"]));
+    let saved = p.bytes("iris.weights");
+    // Another model's weights are refused and kept.
+    p.build(&["--set", "model.1.dense=17"]);
+    fail(&p.run("m.bin", &["train", "--epochs", "1"]), 1, &["iris.weights", "..dense.0/kernel"]);
+    assert!(p.bytes("iris.weights") == saved);
+    // So are damaged ones.
+    p.build(&[]);
+    fs::write(p.path("iris.weights"), &saved[..saved.len() / 2]).expect("writes");
+    fail(&p.run("m.bin", &["test"]), 1, &["iris.weights"]);
+    let out = p.run("m.bin", &["evaluate", "-o", "out.parquet"]);
+    fail(&out, 2, &[".csv", ".jsonl"]);
+}
+
+#[test]
+fn predictions_need_no_label_and_come_in_the_asked_form() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train"]));
+    p.write("new.csv", "petal_width,sepal_length,sepal_width,petal_length\n0.2,5.0,3.3,1.4\n2.1,6.8,3.0,5.5\n");
+    let o = p.run("m.bin", &["predict", "new.csv"]);
+    succeed(&o);
+    assert_eq!(stdout(&o), "species\nsetosa\nvirginica\n");
+    let o = p.run("m.bin", &["predict", "new.csv", "--proba"]);
+    assert!(
+        stdout(&o).starts_with("species,species_p_setosa,species_p_versicolor,species_p_virginica\n"),
+        "{}",
+        stdout(&o)
+    );
+    succeed(&p.run("m.bin", &["evaluate", "-o", "o.csv"]));
+    let text = fs::read_to_string(p.path("o.csv")).expect("written");
+    assert!(text.starts_with("species,truth_species\n"), "{text}");
+    assert_eq!(text.lines().count(), 31);
+}
+
+#[test]
+fn usage_errors_have_status_two_and_kurfile_errors_three() {
+    let p = Place::of("iris");
+    fail(&p.kurc(&["biuld"]), 2, &["build"]);
+    fail(&p.kurc(&["check", "Kurfil.yml"]), 3, &["Kurfil.yml"]);
+    p.write("bad.yml", "model:\n  - input: x\n  - dens: 3\n");
+    let o = p.kurc(&["check", "bad.yml"]);
+    fail(&o, 3, &["bad.yml:3:", "did you mean `dense`?"]);
+    let o = p.kurc(&["check", "bad.yml", "--format", "json"]);
+    assert!(stderr(&o).lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{}", stderr(&o));
+    let o = p.kurc(&["check", "Kurfile.yml"]);
+    succeed(&o);
+}
