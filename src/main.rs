@@ -1,2 +1,5 @@
-//! The kurc program.
-fn main() {}
+//! The `kurc` program: everything happens in [`kurc::cli`].
+
+fn main() -> std::process::ExitCode {
+    kurc::cli::main()
+}

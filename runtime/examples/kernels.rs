@@ -1,6 +1,7 @@
 //! Speed of the library kernels. In: optionally `--threads N`, `--seconds S` and a filter on names. Out: one line per
-//! kernel and shape: microseconds, FLOP per cycle, and for products the same of the `gemm` crate in the same run. A cycle is
-//! what one fused multiply-add chain measured in this run says it is, so the figures hold on a machine whose clock varies.
+//! kernel and shape: microseconds, FLOP per cycle, and for products the same of the `gemm` crate (always on one thread) in
+//! the same run. A cycle is what a chain of fused multiply-adds measured in this run says it is, so the figures hold on a
+//! machine whose clock varies.
 
 use std::hint::black_box;
 use std::time::Instant;
@@ -33,6 +34,20 @@ fn main() {
             other => options.filter = other.to_owned(),
         }
     }
+    let mut pool = Pool::new(options.threads).expect("threads");
+    let region = |pool: &mut Pool| {
+        let start = Instant::now();
+        for _ in 0..10_000 {
+            pool.parallel_for(2, &|chunk, _| {
+                black_box(chunk);
+            });
+        }
+        start.elapsed().as_secs_f64() / 10_000.0
+    };
+    let mut times: Vec<f64> = (0..21).map(|_| region(&mut pool) * 1e6).collect();
+    times.sort_by(f64::total_cmp);
+    println!("an empty region of two chunks: {:.3} µs (median), {:.3} to {:.3}", times[10], times[0], times[20]);
+    drop(pool);
     let mut bench = Bench { pool: Pool::new(options.threads).expect("threads"), options };
     println!("level {}, {} thread(s), {}", bench.options.level, bench.options.threads, cpu::processor_name());
     println!("{:<34}{:>12}{:>12}{:>12}{:>8}", "kernel", "µs", "FLOP/cycle", "gemm crate", "ratio");
@@ -94,7 +109,6 @@ impl Bench {
         let (ars, acs) = if ta { (1, m) } else { (k, 1) };
         let (brs, bcs) = if tb { (1, k) } else { (n, 1) };
         let (a, b, mut c) = (vec![0.5_f32; m * k], vec![0.25_f32; k * n], vec![0.0_f32; m * n]);
-        let parallelism = if self.options.threads > 1 { gemm::Parallelism::None } else { gemm::Parallelism::None };
         let mut crate_product = || {
             let (a, b, c) = (black_box(&a), black_box(&b), black_box(&mut c));
             // SAFETY: the strides describe the three vectors.
@@ -118,7 +132,7 @@ impl Bench {
                     false,
                     false,
                     false,
-                    parallelism,
+                    gemm::Parallelism::None,
                 );
             }
         };

@@ -55,6 +55,10 @@ impl Pool {
             let shared = Arc::clone(&pool.shared);
             pool.workers.push(thread::Builder::new().name(format!("kur-{}", i + 1)).spawn(move || shared.work(i))?);
         }
+        // A starting thread allocates; none may do that in the middle of a step.
+        for sleeper in &pool.shared.sleepers {
+            sleeper.0.thread.wait();
+        }
         Ok(pool)
     }
 

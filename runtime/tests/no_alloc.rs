@@ -15,7 +15,12 @@ static ALLOCATIONS: AtomicUsize = AtomicUsize::new(0);
 // SAFETY: everything is passed on to the system's allocator.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        // The harness waits for the test on the process's first thread, and allocates there at a time of its own; the
+        // executor runs on the test's thread and its workers.
+        // SAFETY: neither call has arguments.
+        if unsafe { libc::gettid() != libc::getpid() } {
+            ALLOCATIONS.fetch_add(1, Ordering::SeqCst);
+        }
         // SAFETY: as the caller promises.
         unsafe { System.alloc(layout) }
     }
@@ -29,7 +34,7 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
-// One test only: the counter sees every thread of the program.
+// One test only: the counter sees every thread but the first.
 #[test]
 fn a_warm_step_allocates_nothing() {
     for threads in [1, 3] {

@@ -9,7 +9,9 @@ use crate::passes::pipeline::OptLevel;
 /// An ahead-of-time compiler for Kurfiles: one native executable that trains, tests, evaluates and predicts.
 #[derive(Debug, Parser)]
 #[command(name = "kurc", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
-#[command(after_help = "First steps: `kurc demo` builds, trains and tests a small model and shows each command it runs.")]
+#[command(
+    after_help = "First steps: `kurc demo` builds, trains and tests a small model and shows each command it runs."
+)]
 pub(super) struct Cli {
     /// Print the optimised graph IR of the train step (of the infer step without a loss) and stop.
     #[arg(long, value_name = "KURFILE")]
@@ -45,8 +47,8 @@ pub(super) struct GlobalArgs {
 #[derive(Clone, Debug, Default, Args)]
 pub(super) struct CompileArgs {
     /// Learn input shapes from this CSV file instead of the Kurfile's data.
-    #[arg(long, value_name = "FILE")]
-    pub(super) data: Option<String>,
+    #[arg(long = "data", value_name = "FILE")]
+    pub(super) shape_data: Option<String>,
     /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable).
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
@@ -98,7 +100,7 @@ impl CompileArgs {
                 "1" => OptLevel::Simplify,
                 _ => OptLevel::Full,
             },
-            data: self.data.clone(),
+            data: self.shape_data.clone(),
             set: self.set.clone(),
             print_after: self.print_after.clone(),
             ..Options::default()
@@ -152,6 +154,15 @@ pub(super) enum Command {
         compile: CompileArgs,
         #[command(flatten)]
         run: kur_runtime::cli::EvaluateArgs,
+    },
+    /// Compile in memory and predict for data without labels.
+    Predict {
+        /// The Kurfile.
+        kurfile: String,
+        #[command(flatten)]
+        compile: CompileArgs,
+        #[command(flatten)]
+        run: kur_runtime::cli::PredictArgs,
     },
     /// Write a small Kurfile with data, build it, train, test and predict; each command is printed.
     Demo {

@@ -103,12 +103,15 @@ fn pack(build: &Build, options: &Options, path: &Path, global: &GlobalArgs) -> R
         internal_error(&e);
         INTERNAL
     })?;
-    let stub = link::find_stub()
-        .map_err(|e| run_error("missing-stub", e, "keep `kur-stub` beside `kurc`: `cargo build --release` makes both"))?;
-    let stub_bytes = std::fs::read(&stub)
-        .map_err(|e| run_error("missing-stub", format!("cannot read `{}`: {e}", stub.display()), "check its permissions"))?;
-    let bytes = link::pack(&stub_bytes, &payload)
-        .map_err(|e| run_error("bad-stub", e.to_string(), "build kurc and its stub again with `cargo build --release`"))?;
+    let stub = link::find_stub().map_err(|e| {
+        run_error("missing-stub", e, "keep `kur-stub` beside `kurc`: `cargo build --release` makes both")
+    })?;
+    let stub_bytes = std::fs::read(&stub).map_err(|e| {
+        run_error("missing-stub", format!("cannot read `{}`: {e}", stub.display()), "check its permissions")
+    })?;
+    let bytes = link::pack(&stub_bytes, &payload).map_err(|e| {
+        run_error("bad-stub", e.to_string(), "build kurc and its stub again with `cargo build --release`")
+    })?;
     link::write_atomically(path, &bytes, true)
         .map_err(|e| run_error("write-failed", e.to_string(), "choose another place with `-o`"))?;
     Ok(bytes.len())

@@ -48,13 +48,16 @@ fn dispatch(cli: &Cli) -> u8 {
         Some(Command::Build(args)) => build::build(args, global),
         Some(Command::Check { kurfile, compile }) => build::check(kurfile, compile, global),
         Some(Command::Train { kurfile, compile, run }) => {
-            run::in_memory(kurfile, compile, global, kur_runtime::cli::Command::Train(run.clone()))
+            run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Train(run.clone()))
         }
         Some(Command::Test { kurfile, compile, run }) => {
-            run::in_memory(kurfile, compile, global, kur_runtime::cli::Command::Test(run.clone()))
+            run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Test(run.clone()))
         }
         Some(Command::Evaluate { kurfile, compile, run }) => {
-            run::in_memory(kurfile, compile, global, kur_runtime::cli::Command::Evaluate(run.clone()))
+            run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Evaluate(run.clone()))
+        }
+        Some(Command::Predict { kurfile, compile, run }) => {
+            run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Predict(run.clone()))
         }
         Some(Command::Demo { dir }) => demo::demo(dir),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),
@@ -108,13 +111,11 @@ fn summary(found: &[Diagnostic]) {
         1 => Some(format!("1 {word}")),
         n => Some(format!("{n} {word}s")),
     };
-    let parts: Vec<String> = [
-        part(count(crate::diag::Severity::Error), "error"),
-        part(count(crate::diag::Severity::Warning), "warning"),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
+    let parts: Vec<String> =
+        [part(count(crate::diag::Severity::Error), "error"), part(count(crate::diag::Severity::Warning), "warning")]
+            .into_iter()
+            .flatten()
+            .collect();
     eprintln!("{}", parts.join(", "));
 }
 

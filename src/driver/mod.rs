@@ -230,7 +230,17 @@ impl<'w> Session<'w> {
             Ok(found) => (of(Role::Input, &found.unwrap_or_default()), None),
             Err(e) => (Vec::new(), Some(e)),
         };
-        let infer = match (lower(kurfile, Mode::Infer, &shapes, &self.sources, &mut self.sink), trouble) {
+        let mut findings = Sink::default();
+        let lowered = lower(kurfile, Mode::Infer, &shapes, &self.sources, &mut findings);
+        let shape_unknown = |d: &Diagnostic| d.id == "unknown-input-shape";
+        let hidden = findings.sorted().iter().any(shape_unknown) && trouble.is_some();
+        for d in findings.sorted() {
+            // Why there is no data is a better message than that there is no shape.
+            if !(hidden && shape_unknown(&d)) {
+                self.sink.push(d);
+            }
+        }
+        let infer = match (lowered, trouble) {
             (Ok(_), Some(e)) if options.data.is_some() || e.id() != "data-file" => return Err(Stop::Data(e)),
             // The shapes are known without the data; the file may turn up at run time.
             (Ok(l), Some(e)) => {
@@ -240,10 +250,7 @@ impl<'w> Session<'w> {
                 return self.lower_steps(kurfile, l, Vec::new(), start);
             }
             (Ok(l), None) => l,
-            // Without data the shape is missing; why there is no data is the better message.
-            (Err(_), Some(e)) if self.sink.sorted().iter().any(|d| d.id == "unknown-input-shape") => {
-                return Err(Stop::Data(e));
-            }
+            (Err(_), Some(e)) if hidden => return Err(Stop::Data(e)),
             (Err(r), _) => return Err(r.into()),
         };
         let found = program::probe(kurfile, Some(&infer), options.data.as_deref()).map_err(Stop::Data)?;

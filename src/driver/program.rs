@@ -121,7 +121,7 @@ pub(super) fn assemble(
             line: sources.line_col(l.span).0,
         })
         .collect();
-    let mut of = |want: Mode| plans.iter().find(|(m, _)| *m == want).map(|(_, p)| p.clone());
+    let of = |want: Mode| plans.iter().find(|(m, _)| *m == want).map(|(_, p)| p.clone());
     let (train, test, infer_plan) = (of(Mode::Train), of(Mode::Test), of(Mode::Infer));
     let empty = Plan { inputs: Vec::new(), results: Vec::new(), arena: Vec::new(), launches: Vec::new() };
     Program {

@@ -286,7 +286,7 @@ fn expand(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, dimension: i64)
     let mut shape = cx.graph.shape(x.node).to_vec();
     let rank = shape.len() - 1;
     let Some(axis) = position(dimension, rank + 1) else {
-        let text = format!("cannot expand dimension {dimension} of a shape with {rank} sizes");
+        let text = format!("cannot expand dimension {dimension} of a shape with {}", sizes(rank));
         let help = format!("use a dimension from {} to {rank}", -i64::try_from(rank + 1).unwrap_or(0));
         return Err(mismatch(cx, text, (layer.span, "out of range".into()), Some((x.id, x.node)), help));
     };
@@ -315,7 +315,7 @@ fn squeeze(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, dimension: i64
             ))
         }
         None => {
-            let text = format!("cannot squeeze dimension {dimension} of a shape with {rank} sizes");
+            let text = format!("cannot squeeze dimension {dimension} of a shape with {}", sizes(rank));
             Err(mismatch(
                 cx,
                 text,
@@ -325,6 +325,11 @@ fn squeeze(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, dimension: i64
             ))
         }
     }
+}
+
+/// `1 size`, `3 sizes`.
+fn sizes(n: usize) -> String {
+    format!("{n} size{}", if n == 1 { "" } else { "s" })
 }
 
 /// A dimension counted from either end, as an index below `n`.
@@ -374,12 +379,21 @@ fn windows(
         let help = if shape.len() + 1 == d + 2 {
             "add the missing channel axis with `expand: -1` before this layer, or change `size`".to_owned()
         } else {
-            format!(
-                "give `size` one number per spatial axis of its input ({}), or change the layers before",
-                shape.len().saturating_sub(2)
-            )
+            match shape.len().saturating_sub(2) {
+                0 => format!(
+                    "a {word} needs a picture or a sequence: put it before `flatten` and `dense`, or leave it out"
+                ),
+                1 => "give `size` one number, since its input has one spatial axis".to_owned(),
+                axes => format!("give `size` {axes} numbers, one per spatial axis of its input"),
+            }
         };
-        return Err(mismatch(cx, text, (size.span, format!("{d} sizes make it {d}-D")), Some((x.id, x.node)), help));
+        return Err(mismatch(
+            cx,
+            text,
+            (size.span, format!("{d} {} {d}-D", if d == 1 { "size makes it" } else { "sizes make it" })),
+            Some((x.id, x.node)),
+            help,
+        ));
     }
     let small = |v: u64| u32::try_from(v).ok().filter(|v| *v < 1 << 16);
     let mut w = Windows { output: Vec::new(), pad: Vec::new(), stride: Vec::new(), window: Vec::new(), channels: 0 };
@@ -468,7 +482,7 @@ fn batch_normalization(
 ) -> Result<NodeId, Reported> {
     let shape = cx.graph.shape(x.node).to_vec();
     let Some(axis) = position(axis, shape.len()).filter(|a| *a > 0) else {
-        let text = format!("batch_normalization has no axis {axis} to keep in a shape with {} sizes", shape.len() - 1);
+        let text = format!("batch_normalization has no axis {axis} to keep in a shape with {}", sizes(shape.len() - 1));
         let help = "the batch is axis 0; leave `axis` out to normalise the last axis".to_owned();
         return Err(mismatch(cx, text, (layer.span, "out of range".into()), Some((x.id, x.node)), help));
     };

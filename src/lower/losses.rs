@@ -25,6 +25,9 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         if let Some(o) = kurfile.outputs.first() {
             d = d.at(o.span, "no loss trains this output");
         }
+        if let Some(t) = &kurfile.train {
+            d = d.also(t.span, "training is asked for here");
+        }
         return Err(cx
             .sink
             .fail(d.help(format!("add a section `loss: [{{target: {name}, name: mean_squared_error}}]`"))));

@@ -87,19 +87,28 @@ pub fn schedule(g: &Graph, level: OptLevel, states: &StateLayout, kernels: &mut 
             }
         });
     }
-    for r in &g.results {
-        if let Role::Update(s) = r.role
-            && target(r.value) != Some(s)
-        {
-            drafts.push(copy(g, r.value, Buffer::State(s), &target, kernels));
+    // Results that are leaves are copied while the leaf still has its old value; then come the states that could not be
+    // updated in place, those fed by other states through a copy of their own.
+    let mut late = Vec::new();
+    for (i, r) in g.results.iter().enumerate() {
+        let own = Buffer::Result(u32::try_from(i).unwrap_or(u32::MAX));
+        let leaf = g.node(root(g, r.value)).op.is_leaf();
+        match r.role {
+            Role::Update(s) if target(r.value) == Some(s) => {}
+            Role::Update(s) if leaf => {
+                let len = g.ty(r.value).len();
+                drafts.push(copy(g, len, buffer_of(g, r.value, &target), own, kernels));
+                late.push((len, own, s));
+            }
+            Role::Update(s) => late.push((g.ty(r.value).len(), buffer_of(g, r.value, &target), s)),
+            Role::Output(_) | Role::Metric(_) if leaf => {
+                drafts.push(copy(g, g.ty(r.value).len(), buffer_of(g, r.value, &target), own, kernels));
+            }
+            _ => {}
         }
     }
-    for (i, r) in g.results.iter().enumerate() {
-        let leaf = matches!(g.node(root(g, r.value)).op, Op::Input { .. });
-        if leaf && matches!(r.role, Role::Output(_) | Role::Metric(_)) {
-            let to = Buffer::Result(u32::try_from(i).unwrap_or(u32::MAX));
-            drafts.push(copy(g, r.value, to, &target, kernels));
-        }
+    for (len, from, s) in late {
+        drafts.push(copy(g, len, from, Buffer::State(s), kernels));
     }
     finish(g, drafts, states, &target)
 }
@@ -225,10 +234,8 @@ fn order(g: &Graph, clusters: &[Cluster], deps: &[Vec<usize>], in_place: &[(Node
     out
 }
 
-/// A launch that copies a value.
-fn copy(g: &Graph, from: NodeId, to: Buffer, target: &dyn Fn(NodeId) -> Option<u32>, kernels: &mut KernelSet) -> Draft {
-    let len = g.ty(from).len();
-    let source = buffer_of(g, from, target);
+/// A launch that copies a value of so many elements.
+fn copy(g: &Graph, len: Dim, source: Buffer, to: Buffer, kernels: &mut KernelSet) -> Draft {
     let idx = IdxId(0);
     let index = Index { base: 0, terms: if len == Dim::ONE { Vec::new() } else { vec![(idx, Dim::ONE)] } };
     let decl = |name: &str, access| BufDecl { name: name.to_owned(), ty: Scalar::F32, access, len };
@@ -244,7 +251,7 @@ fn copy(g: &Graph, from: NodeId, to: Buffer, target: &dyn Fn(NodeId) -> Option<u
         body: Stmt::For { idx, extent: len, mode, body },
     };
     let call = Call::Kernel { kernel: kernels.intern(kernel), extent: len, grain: 64, cost: Dim::constant(2) };
-    Draft { call, buffers: vec![source, to], layer: g.node(from).layer.map(|l| l.0) }
+    Draft { call, buffers: vec![source, to], layer: None }
 }
 
 /// Where a value is read from.
@@ -369,7 +376,9 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
     let mut copies: Vec<(u32, usize)> = Vec::new();
     for (at, d) in drafts.iter().enumerate() {
         for b in &d.buffers {
-            if let Buffer::Result(i) = *b {
+            if let Buffer::Result(i) = *b
+                && copies.iter().all(|(k, _)| *k != i)
+            {
                 copies.push((i, lifetimes.len()));
                 let len = g.ty(g.results[i as usize].value).len();
                 lifetimes.push(Lifetime { len, first: at, last: drafts_len });

@@ -37,7 +37,7 @@ pub(crate) type Words = Vec<u32>;
 
 /// Calls a kernel over the given chunks on copies of the buffers, which it returns.
 pub(crate) fn call(code: &CodeTable, values: &[u64], bufs: &[Words], chunks: &[(u64, u64)]) -> Vec<Words> {
-    let margin = vec![CANARY; MARGIN];
+    let margin = [CANARY; MARGIN];
     let mut memory: Vec<Words> = bufs.iter().map(|b| [&margin[..], b, &margin[..]].concat()).collect();
     let pointers: Vec<*mut u8> = memory.iter_mut().map(|m| m[MARGIN..].as_mut_ptr().cast()).collect();
     let args = KernelArgs { bufs: pointers.as_ptr(), syms: values.as_ptr() };

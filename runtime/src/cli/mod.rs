@@ -3,6 +3,7 @@
 //! [`main`] is the whole program around an engine; [`run`] carries out one command and is what `kurc train` and its
 //! sisters call. Nothing here knows how steps are executed.
 
+mod bench;
 mod info;
 mod output;
 mod predict;
@@ -10,6 +11,7 @@ mod test;
 
 use std::process::ExitCode;
 
+pub use bench::{BenchArgs, BenchStep};
 use clap::builder::styling::Styles;
 use clap::{Args, Parser, Subcommand};
 
@@ -50,6 +52,8 @@ pub enum Command {
     Predict(PredictArgs),
     /// Describe the model and this executable
     Info(InfoArgs),
+    /// Measure the speed of a step on synthetic data
+    Bench(BenchArgs),
 }
 
 /// Options of every command that computes.
@@ -159,6 +163,7 @@ impl Command {
             Command::Evaluate(a) => a.compute.json,
             Command::Predict(a) => a.compute.json,
             Command::Info(a) => a.json,
+            Command::Bench(a) => a.compute.json,
         }
     }
 
@@ -171,6 +176,7 @@ impl Command {
             Command::Evaluate(a) => a.compute.threads,
             Command::Predict(a) => a.compute.threads,
             Command::Info(_) => None,
+            Command::Bench(a) => a.compute.threads,
         }
     }
 }
@@ -272,6 +278,7 @@ fn execute<E: Engine>(cx: &mut RunCx<E>, command: &Command) -> Result<u8> {
             info::run(cx);
             Ok(0)
         }
+        Command::Bench(args) => bench::run(cx, args).map(|()| 0),
     }
 }
 

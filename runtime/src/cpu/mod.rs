@@ -6,15 +6,21 @@
 #[cfg(test)]
 mod check;
 pub mod level;
+#[cfg(test)]
+mod tests;
 
 mod conv;
 mod gemm;
-mod plain;
+mod pooling;
+mod rows;
 mod simd;
+pub mod vmath;
 
 use std::fmt;
 
 pub use level::{Level, LevelError, processor_name};
+use pooling::{PoolOp, Pooling};
+use rows::{RowOp, Rows};
 
 use crate::dim::Dim;
 use crate::plan::{ConvGeometry, LibCall, PoolGeometry};
@@ -85,25 +91,38 @@ impl std::error::Error for CallError {}
 pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn LibKernel>, CallError> {
     buffer_lens(call, syms)?;
     let size = |d: &Dim| d.eval(syms) as usize;
-    match call {
+    let pool =
+        |g: &PoolGeometry, op| -> Box<dyn LibKernel> { Box::new(Pooling::new(Conv::pooling(g, syms), op, level)) };
+    let row = |rows, cols, op| -> Box<dyn LibKernel> { Box::new(Rows::new(size(rows), size(cols), op, level)) };
+    Ok(match call {
         LibCall::MatMul { batch, m, n, k, ta, tb } => {
             let shape = gemm::Shape { batch: size(batch), m: size(m), n: size(n), k: size(k), ta: *ta, tb: *tb };
-            Ok(gemm::prepare(shape, level))
+            gemm::prepare(shape, level)
         }
-        LibCall::ConvForward(g) => Ok(conv::forward(Conv::new(g, syms), level)),
-        LibCall::ConvGradInput(g) => Ok(conv::grad_input(Conv::new(g, syms), level)),
-        LibCall::ConvGradWeight(g) => Ok(conv::grad_weight(Conv::new(g, syms), level)),
-        _ => plain::prepare(call, syms, level),
-    }
+        LibCall::ConvForward(g) => conv::forward(Conv::new(g, syms), level),
+        LibCall::ConvGradInput(g) => conv::grad_input(Conv::new(g, syms), level),
+        LibCall::ConvGradWeight(g) => conv::grad_weight(Conv::new(g, syms), level),
+        LibCall::MaxPool(g) => pool(g, PoolOp::Max),
+        LibCall::MaxPoolGrad(g) => pool(g, PoolOp::MaxGrad),
+        LibCall::AvgPool(g) => pool(g, PoolOp::Avg),
+        LibCall::AvgPoolGrad(g) => pool(g, PoolOp::AvgGrad),
+        LibCall::Softmax { rows, cols, log } => row(rows, cols, if *log { RowOp::LogSoftmax } else { RowOp::Softmax }),
+        LibCall::ArgMax { rows, cols } => row(rows, cols, RowOp::ArgMax),
+    })
 }
 
-/// Scratch bytes that a call needs with so many threads.
+/// Scratch bytes that a call needs with so many threads, enough for every level.
 ///
 /// # Errors
 /// As [`prepare`].
 pub fn workspace_bytes(call: &LibCall, syms: &[u64], threads: usize) -> Result<usize, CallError> {
-    let scratch = prepare(call, syms, Level::hardware())?.scratch();
-    Ok(scratch.shared.next_multiple_of(64) + threads.max(1) * scratch.local.next_multiple_of(64))
+    let mut most = 0;
+    for level in Level::ALL {
+        let scratch = prepare(call, syms, level)?.scratch();
+        let local = threads.max(1) * scratch.local.next_multiple_of(128);
+        most = most.max(scratch.shared.next_multiple_of(128) + local);
+    }
+    Ok(most)
 }
 
 /// Lengths in elements of the call's buffers, in order; the last is the output.
@@ -124,7 +143,7 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
             vec![len(&[*batch, *m, *k])?, len(&[*batch, *k, *n])?, len(&[*batch, *m, *n])?]
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
-            check_windows(g.input, g.output, g.kernel, g.stride, g.dilation, g.pad, syms)?;
+            check_windows(&Conv::new(g, syms))?;
             let [a, b, c] = g.kernel.map(|k| Dim::constant(u64::from(k)));
             let x = at(g.batch, g.input, g.cin)?;
             let w = len(&[a, b, c, Dim::constant(g.cin), Dim::constant(g.cout)])?;
@@ -136,7 +155,7 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
             }
         }
         LibCall::MaxPool(g) | LibCall::MaxPoolGrad(g) | LibCall::AvgPool(g) | LibCall::AvgPoolGrad(g) => {
-            check_windows(g.input, g.output, g.window, g.stride, [1; 3], g.pad, syms)?;
+            check_windows(&Conv::pooling(g, syms))?;
             let x = at(g.batch, g.input, g.channels)?;
             let y = at(g.batch, g.output, g.channels)?;
             match call {
@@ -194,26 +213,28 @@ pub fn name(call: &LibCall) -> &'static str {
     }
 }
 
-/// Bounds positions along each axis so that index arithmetic cannot overflow, and refuses strides of zero.
-fn check_windows(
-    input: [Dim; 3],
-    output: [Dim; 3],
-    window: [u32; 3],
-    stride: [u32; 3],
-    dilation: [u32; 3],
-    pad: [u32; 3],
-    syms: &[u64],
-) -> Result<(), CallError> {
-    const FAR: u64 = 1 << 30;
+/// Bounds positions along each axis, the size of padded copies and the number of taps and stride classes, so that index
+/// arithmetic cannot overflow and preparation stays small; refuses strides of zero and absent channels.
+fn check_windows(c: &Conv) -> Result<(), CallError> {
+    const FAR: usize = 1 << 30;
+    if c.cin == 0 || c.cout == 0 {
+        return Err(CallError("there are no channels".to_owned()));
+    }
+    let product = |v: &[usize; 3]| v.iter().fold(1_usize, |a, b| a.saturating_mul(*b));
+    if product(&c.kernel) > 1 << 20 || product(&c.stride) > 1 << 20 {
+        return Err(CallError("a window or stride is larger than any sensible one".to_owned()));
+    }
+    let mut cells = c.cin.max(c.cout);
     for a in 0..3 {
-        let reach = output[a]
-            .eval(syms)
-            .saturating_mul(u64::from(stride[a]))
-            .saturating_add(u64::from(window[a]).saturating_mul(u64::from(dilation[a])));
-        let far = reach.max(u64::from(pad[a])).max(input[a].eval(syms)) > FAR;
-        if far || window[a] == 0 || stride[a] == 0 || dilation[a] == 0 {
-            return Err(CallError(format!("window of size {} makes no sense on axis {a}", window[a])));
+        let span = c.kernel[a].saturating_mul(c.dilation[a]).saturating_add(c.pad[a]);
+        let reach = c.output[a].saturating_mul(c.stride[a]).max(c.input[a]).saturating_add(span);
+        if reach > FAR || c.kernel[a] == 0 || c.stride[a] == 0 || c.dilation[a] == 0 {
+            return Err(CallError(format!("a window of size {} makes no sense on axis {a}", c.kernel[a])));
         }
+        cells = cells.saturating_mul(reach);
+    }
+    if cells > 1 << 40 {
+        return Err(CallError("a window reaches absurdly far".to_owned()));
     }
     Ok(())
 }
@@ -263,6 +284,7 @@ impl Conv {
     }
 
     /// Input position on an axis under kernel cell `k` of output cell `o`, or `None` in the padding.
+    #[cfg(test)]
     pub(crate) fn position(&self, axis: usize, o: usize, k: usize) -> Option<usize> {
         let i = (o * self.stride[axis] + k * self.dilation[axis]).checked_sub(self.pad[axis])?;
         (i < self.input[axis]).then_some(i)

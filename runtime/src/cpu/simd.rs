@@ -24,6 +24,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn mask(lanes: usize) -> Self::Mask;
     /// Lanes outside the mask become 0 and are not read.
     unsafe fn load_masked(p: *const f32, m: Self::Mask) -> Self::V;
+    /// Lanes outside the mask become those of `other` and are not read.
+    unsafe fn load_or(p: *const f32, m: Self::Mask, other: Self::V) -> Self::V;
     /// Lanes outside the mask are not written.
     unsafe fn store_masked(p: *mut f32, m: Self::Mask, v: Self::V);
     /// a·b + c, fused where the instruction set can.
@@ -111,6 +113,19 @@ impl Simd for Sse {
         // SAFETY: as for the trait.
         unsafe {
             let mut a = [0.0_f32; 4];
+            for (i, x) in a.iter_mut().enumerate().take(m) {
+                *x = *p.add(i);
+            }
+            _mm_loadu_ps(a.as_ptr())
+        }
+    }
+
+    #[inline(always)]
+    unsafe fn load_or(p: *const f32, m: usize, other: __m128) -> __m128 {
+        // SAFETY: as for the trait.
+        unsafe {
+            let mut a = [0.0_f32; 4];
+            _mm_storeu_ps(a.as_mut_ptr(), other);
             for (i, x) in a.iter_mut().enumerate().take(m) {
                 *x = *p.add(i);
             }
@@ -272,6 +287,12 @@ impl Simd for Avx {
     }
 
     #[inline(always)]
+    unsafe fn load_or(p: *const f32, m: __m256i, other: __m256) -> __m256 {
+        // SAFETY: as for the trait.
+        unsafe { _mm256_blendv_ps(other, _mm256_maskload_ps(p, m), _mm256_castsi256_ps(m)) }
+    }
+
+    #[inline(always)]
     unsafe fn store_masked(p: *mut f32, m: __m256i, v: __m256) {
         // SAFETY: as for the trait.
         unsafe { _mm256_maskstore_ps(p, m, v) }
@@ -409,6 +430,12 @@ impl Simd for Wide {
     unsafe fn load_masked(p: *const f32, m: __mmask16) -> __m512 {
         // SAFETY: as for the trait.
         unsafe { _mm512_maskz_loadu_ps(m, p) }
+    }
+
+    #[inline(always)]
+    unsafe fn load_or(p: *const f32, m: __mmask16, other: __m512) -> __m512 {
+        // SAFETY: as for the trait.
+        unsafe { _mm512_mask_loadu_ps(other, m, p) }
     }
 
     #[inline(always)]

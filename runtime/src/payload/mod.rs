@@ -231,7 +231,9 @@ fn decode_header(bytes: &[u8]) -> Result<(Header, String), PayloadError> {
         return Err(PayloadError::Version { found });
     }
     let total = usize::try_from(u64_at(bytes, 16)).unwrap_or(usize::MAX);
-    let Some(bytes) = bytes.get(..total) else { return damaged("the payload is cut short") };
+    let Some(bytes) = bytes.get(..total).filter(|b| b.len() >= HEADER_FROM) else {
+        return damaged("the payload is cut short");
+    };
     let hash = Sha256::digest(bytes.get(HASHED_FROM..).unwrap_or(&[]));
     if hash.as_slice() != &bytes[24..56] {
         return damaged("the checksum of the payload does not match");
@@ -347,6 +349,18 @@ mod tests {
             // Padding between the parts is hashed too, so every changed bit behind the versions must be noticed.
             if at % n >= 16 || bytes.len() < n {
                 prop_assert!(bytes == before || decode(&bytes).is_err());
+            }
+        }
+
+        #[test]
+        fn a_damaged_head_never_panics(at in 0usize..64, bit in 0u8..8, value: u64) {
+            let mut bytes = encode(&sample()).expect("encodes");
+            bytes[at] ^= 1 << bit;
+            prop_assert!(decode(&bytes).is_err());
+            // The length itself is not hashed.
+            for length in [value, value % 70, 0] {
+                bytes[16..24].copy_from_slice(&length.to_le_bytes());
+                prop_assert!(decode(&bytes).is_err());
             }
         }
     }

@@ -3,7 +3,7 @@
 
 use crate::cpu::level::LevelError;
 use crate::error::{Error, Exit};
-use crate::exec::{ExecError, Executor, StepKind};
+use crate::exec::{ExecError, Executor, LaunchTime, StepKind};
 use crate::payload::PayloadError;
 use crate::plan::Program;
 
@@ -48,6 +48,21 @@ pub trait Engine {
     fn diagnose(&mut self, _step: StepKind, _batch: u64, _inputs: &[&[f32]], _seed: u32, _updates: u32) -> Option<u32> {
         None
     }
+
+    /// Runs a step once and times each launch; empty for an engine without launches.
+    ///
+    /// # Errors
+    /// As [`Engine::run`].
+    fn profile(
+        &mut self,
+        _step: StepKind,
+        _batch: u64,
+        _inputs: &[&[f32]],
+        _seed: u32,
+        _updates: u32,
+    ) -> Result<Vec<LaunchTime>, RunError> {
+        Ok(Vec::new())
+    }
 }
 
 impl Engine for Executor {
@@ -91,6 +106,17 @@ impl Engine for Executor {
         let found = Executor::diagnose(self, step, batch, inputs, seed, updates).ok()?;
         // Once weights are damaged every layer makes NaNs, and the first one would be blamed for nothing.
         if found.state.is_some() { None } else { found.layer }
+    }
+
+    fn profile(
+        &mut self,
+        step: StepKind,
+        batch: u64,
+        inputs: &[&[f32]],
+        seed: u32,
+        updates: u32,
+    ) -> Result<Vec<LaunchTime>, RunError> {
+        Executor::profile(self, step, batch, inputs, seed, updates).map_err(Error::from)
     }
 }
 

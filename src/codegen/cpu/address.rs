@@ -5,8 +5,9 @@ use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
 use kur_runtime::dim::Dim;
 
 use crate::codegen::CodegenError;
-use crate::codegen::cpu::emit::{CachedAddress, Emitter, Val};
+use crate::codegen::cpu::emit::{CachedAddress, Emitter};
 use crate::codegen::cpu::loops::Counter;
+use crate::codegen::cpu::ops::Reg;
 use crate::ir::kernel::{BufId, IdxId, Index};
 
 /// Bytes of an element.
@@ -152,12 +153,12 @@ impl Emitter<'_, '_> {
         }
     }
 
-    pub(super) fn load(&mut self, buf: BufId, index: &Index) -> Result<Val, CodegenError> {
+    pub(super) fn load(&mut self, buf: BufId, index: &Index) -> Result<Reg, CodegenError> {
         let (scalar, vector) = self.scalar_type(buf)?;
         let (base, disp) = self.address(buf, index)?;
         let Some(stride) = self.lane_stride(index) else {
             let x = self.v.b.ins().load(scalar, flags(), base, Self::displacement(disp)?);
-            return Ok(Val::shared(self.v.b.ins().splat(vector, x)));
+            return Ok(Reg::one(self.v.b.ins().splat(vector, x)));
         };
         let mut units = Vec::with_capacity(self.width.units);
         if stride == Dim::ONE {
@@ -178,10 +179,10 @@ impl Emitter<'_, '_> {
                 units.extend(x);
             }
         }
-        Ok(Val { units, masks: None })
+        Reg::many(&units).ok_or_else(|| CodegenError::new("a load without lanes"))
     }
 
-    pub(super) fn store(&mut self, buf: BufId, index: &Index, value: &Val) -> Result<(), CodegenError> {
+    pub(super) fn store(&mut self, buf: BufId, index: &Index, value: Reg) -> Result<(), CodegenError> {
         let (base, disp) = self.address(buf, index)?;
         match (self.width.lane, self.lane_stride(index)) {
             (None, _) => {
@@ -206,8 +207,8 @@ impl Emitter<'_, '_> {
         Ok(())
     }
 
-    /// The numbers of the draws at an index modulo 2³², as I32X4 per unit.
-    pub(super) fn draws(&mut self, index: &Index) -> Result<Vec<Value>, CodegenError> {
+    /// The numbers of the draws at an index modulo 2³².
+    pub(super) fn draws(&mut self, index: &Index) -> Result<Reg, CodegenError> {
         let a = self.partial(None, &index.terms)?;
         let disp = a.disp.wrapping_add(index.base.cast_signed());
         let at = match a.base {
@@ -216,30 +217,30 @@ impl Emitter<'_, '_> {
             None => self.v.b.ins().iconst(types::I64, disp),
         };
         let at = self.v.b.ins().ireduce(types::I32, at);
-        let first = self.v.b.ins().splat(types::I32X4, at);
+        let first = Reg::one(self.v.b.ins().splat(types::I32X4, at));
         let Some(stride) = self.lane_stride(index) else {
-            return Ok(vec![first]);
+            return Ok(first);
         };
-        #[expect(clippy::cast_possible_truncation, reason = "draws are numbered modulo 2^32")]
-        let lanes = match stride.as_const() {
+        let (ramp, step) = match stride.as_const() {
             Some(s) => {
-                let ramp = self.v.ramp(s as u32);
-                (ramp, self.v.i((s as u32).wrapping_mul(LANES as u32)))
+                #[expect(clippy::cast_possible_truncation, reason = "draws are numbered modulo 2^32")]
+                let s = s as u32;
+                (self.v.ramp(s), self.v.i(s.wrapping_mul(4)))
             }
             None => {
                 let d = self.dim(stride)?;
                 let d = self.v.b.ins().ireduce(types::I32, d);
-                let d = self.v.b.ins().splat(types::I32X4, d);
+                let d = Reg::one(self.v.b.ins().splat(types::I32X4, d));
                 let ramp = self.v.ramp(1);
-                (self.v.b.ins().imul(ramp, d), self.v.shl(d, 2))
+                (self.v.imul(ramp, d), self.v.shl(d, 2))
             }
         };
-        let mut x = self.v.b.ins().iadd(first, lanes.0);
-        let mut units = vec![x];
+        let mut x = self.v.iadd(first, ramp);
+        let mut units = vec![x.unit(0)];
         for _ in 1..self.width.units {
-            x = self.v.b.ins().iadd(x, lanes.1);
-            units.push(x);
+            x = self.v.iadd(x, step);
+            units.push(x.unit(0));
         }
-        Ok(units)
+        Reg::many(&units).ok_or_else(|| CodegenError::new("draws without lanes"))
     }
 }

@@ -11,26 +11,8 @@ use kur_runtime::payload::CpuLevel;
 
 use crate::codegen::CodegenError;
 use crate::codegen::cpu::loops::{Counter, Range};
-use crate::codegen::cpu::ops::{Arg, Vector};
+use crate::codegen::cpu::ops::{Arg, Reg, Vector};
 use crate::ir::kernel::{BufId, IdxId, Kernel, Operand, Scalar, Stmt, ValId};
-
-/// A value in the units of the current body: one register per unit, or a single one that all units share.
-#[derive(Clone, Debug)]
-pub(super) struct Val {
-    pub(super) units: Vec<Value>,
-    /// Lane masks, for the result of a comparison.
-    pub(super) masks: Option<Vec<Value>>,
-}
-
-impl Val {
-    pub(super) fn shared(value: Value) -> Val {
-        Val { units: vec![value], masks: None }
-    }
-
-    pub(super) fn unit(&self, u: usize) -> Value {
-        self.units[u.min(self.units.len() - 1)]
-    }
-}
 
 /// What one emission of a body covers.
 #[derive(Clone, Copy, Debug)]
@@ -74,9 +56,9 @@ pub(super) struct Emitter<'a, 'f> {
     pub(super) loops: Vec<OpenLoop>,
     pub(super) addresses: Vec<CachedAddress>,
     pub(super) width: Width,
-    streams: Vec<((ValId, u32, ValId), Vec<Value>)>,
-    literals: Vec<(u32, Value)>,
-    vals: Vec<Option<Val>>,
+    streams: Vec<((ValId, u32, ValId), Reg)>,
+    literals: Vec<(u32, Reg)>,
+    vals: Vec<Option<Arg>>,
     log: Vec<ValId>,
 }
 
@@ -196,7 +178,7 @@ impl Emitter<'_, '_> {
         self.loops.truncate(mark.loops);
     }
 
-    pub(super) fn define(&mut self, id: ValId, val: Val) {
+    pub(super) fn define(&mut self, id: ValId, val: Arg) {
         let i = id.0 as usize;
         if self.vals.len() <= i {
             self.vals.resize(i + 1, None);
@@ -205,24 +187,28 @@ impl Emitter<'_, '_> {
         self.log.push(id);
     }
 
-    fn known(&self, id: ValId) -> Option<&Val> {
-        self.vals.get(id.0 as usize).and_then(Option::as_ref)
+    fn known(&self, id: ValId) -> Option<Arg> {
+        self.vals.get(id.0 as usize).copied().flatten()
     }
 
-    fn val(&self, id: ValId) -> Result<&Val, CodegenError> {
-        self.known(id).ok_or_else(|| CodegenError::new(format!("%{} is not defined", id.0)))
+    fn val(&self, id: ValId) -> Result<Reg, CodegenError> {
+        let known = self.known(id).map(|a| a.reg);
+        known.ok_or_else(|| CodegenError::new(format!("%{} is not defined", id.0)))
     }
 
     /// Emits literals and looks values up.
-    pub(super) fn operand(&mut self, o: Operand) -> Result<(Val, Option<f32>), CodegenError> {
+    pub(super) fn operand(&mut self, o: Operand) -> Result<Arg, CodegenError> {
         match o {
-            Operand::Val(id) => Ok((self.val(id)?.clone(), None)),
+            Operand::Val(id) => {
+                let known = self.known(id);
+                known.ok_or_else(|| CodegenError::new(format!("%{} is not defined", id.0)))
+            }
             Operand::Lit(x) => {
                 #[expect(clippy::cast_possible_truncation, reason = "literals are f32 in generated code")]
                 let x = x as f32;
                 let resident = self.literals.iter().find(|(bits, _)| *bits == x.to_bits()).map(|(_, v)| *v);
-                let value = resident.unwrap_or_else(|| self.v.f(x));
-                Ok((Val::shared(value), Some(x)))
+                let reg = resident.unwrap_or_else(|| self.v.f(x));
+                Ok(Arg { reg, lit: Some(x), mask: None })
             }
         }
     }
@@ -239,41 +225,25 @@ impl Emitter<'_, '_> {
             }
             Stmt::Let { val, op, args } => {
                 let args = args.iter().map(|a| self.operand(*a)).collect::<Result<Vec<_>, _>>()?;
-                let units = args.iter().map(|(a, _)| a.units.len()).max().unwrap_or(1);
-                let (mut values, mut masks) = (Vec::new(), Vec::new());
-                for u in 0..units {
-                    let args: Vec<Arg> = args
-                        .iter()
-                        .map(|(a, lit)| Arg {
-                            value: a.unit(u),
-                            lit: *lit,
-                            mask: a.masks.as_ref().map(|m| m[u.min(m.len() - 1)]),
-                        })
-                        .collect();
-                    let (value, mask) = self.v.op(*op, &args);
-                    values.push(value);
-                    masks.extend(mask);
-                }
-                let masks = (!masks.is_empty()).then_some(masks);
-                self.define(*val, Val { units: values, masks });
+                let (reg, mask) = self.v.op(*op, &args);
+                self.define(*val, Arg { reg, lit: None, mask });
                 Ok(())
             }
             Stmt::Load { val, buf, index } => {
                 let loaded = self.load(*buf, index)?;
-                self.define(*val, loaded);
+                self.define(*val, Arg::plain(loaded));
                 Ok(())
             }
             Stmt::Random { val, key, seed, step, index } => {
                 let stream = self.stream(*key, *seed, *step)?;
                 let draws = self.draws(index)?;
-                let units = draws.iter().enumerate().map(|(u, d)| self.v.uniform(stream[u.min(stream.len() - 1)], *d));
-                let units = units.collect();
-                self.define(*val, Val { units, masks: None });
+                let reg = self.v.uniform(stream, draws);
+                self.define(*val, Arg::plain(reg));
                 Ok(())
             }
             Stmt::Store { buf, index, value } => {
-                let (value, _) = self.operand(*value)?;
-                self.store(*buf, index, &value)
+                let value = self.operand(*value)?.reg;
+                self.store(*buf, index, value)
             }
             Stmt::For { idx, extent, mode, body } => {
                 let range = Range { start: Counter::Const(0), end: self.extent(*extent)? };
@@ -283,7 +253,7 @@ impl Emitter<'_, '_> {
                 let range = Range { start: Counter::Const(0), end: self.extent(*extent)? };
                 let results = self.reduce_loop(*idx, range, *vector, accs, body, yields)?;
                 for ((_, val), result) in accs.iter().zip(results) {
-                    self.define(*val, result);
+                    self.define(*val, Arg::plain(result));
                 }
                 Ok(())
             }
@@ -297,14 +267,13 @@ impl Emitter<'_, '_> {
         }
     }
 
-    fn stream(&mut self, key: u32, seed: ValId, step: ValId) -> Result<Vec<Value>, CodegenError> {
+    fn stream(&mut self, key: u32, seed: ValId, step: ValId) -> Result<Reg, CodegenError> {
         if let Some((_, s)) = self.streams.iter().find(|(k, _)| *k == (seed, key, step)) {
-            return Ok(s.clone());
+            return Ok(*s);
         }
-        let (seeds, steps) = (self.val(seed)?.clone(), self.val(step)?.clone());
-        let units = seeds.units.len().max(steps.units.len());
-        let stream: Vec<Value> = (0..units).map(|u| self.v.stream(seeds.unit(u), key, steps.unit(u))).collect();
-        self.streams.push(((seed, key, step), stream.clone()));
+        let (seeds, steps) = (self.val(seed)?, self.val(step)?);
+        let stream = self.v.stream(seeds, key, steps);
+        self.streams.push(((seed, key, step), stream));
         Ok(stream)
     }
 

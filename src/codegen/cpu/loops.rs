@@ -8,7 +8,8 @@ use kur_runtime::dim::Dim;
 
 use crate::codegen::CodegenError;
 use crate::codegen::cpu::address::{LANES, needs_offset};
-use crate::codegen::cpu::emit::{Emitter, OpenLoop, Val, Width};
+use crate::codegen::cpu::emit::{Emitter, OpenLoop, Width};
+use crate::codegen::cpu::ops::{MAX_UNITS, Reg};
 use crate::ir::kernel::{IdxId, Operand, ReduceOp, ScalarOp, Stmt, ValId};
 
 /// A loop index or bound.
@@ -28,9 +29,9 @@ pub(super) struct Range {
 }
 
 /// Registers per value in the main piece of a vector loop.
-const WIDE_UNITS: usize = 4;
+const WIDE_UNITS: usize = MAX_UNITS;
 /// The same for bodies whose intermediate values would not all stay in the 16 registers.
-const NARROW_UNITS: usize = 2;
+const NARROW_UNITS: usize = 3;
 /// Weight of a body from which on it is narrow; see [`weight`].
 const NARROW_WEIGHT: usize = 12;
 
@@ -82,7 +83,7 @@ impl Emitter<'_, '_> {
         accs: &[(ReduceOp, ValId)],
         body: &[Stmt],
         yields: &[Operand],
-    ) -> Result<Vec<Val>, CodegenError> {
+    ) -> Result<Vec<Reg>, CodegenError> {
         let spec = Spec { idx, body, strides: strides(idx, body), accs, yields };
         let units = self.width.units;
         let neutral = self.neutral(accs, units);
@@ -101,26 +102,32 @@ impl Emitter<'_, '_> {
                 Ok(())
             })?;
             let folded = match total {
-                Some(t) => accs.iter().zip(t).map(|((op, _), x)| e.v.fold_lanes(op.combine(), x)).collect(),
+                Some(t) => {
+                    accs.iter().zip(t).map(|((op, _), x)| e.v.fold_lanes(op.combine(), Reg::one(x)).unit(0)).collect()
+                }
                 None => neutral,
             };
             Ok(e.piece(&spec, at, range.end, 1, e.width, folded)?.1)
         })?;
-        Ok(results.chunks(units).map(|units| Val { units: units.to_vec(), masks: None }).collect())
+        Ok(results.chunks(units).filter_map(Reg::many).collect())
     }
 
     fn neutral(&mut self, accs: &[(ReduceOp, ValId)], units: usize) -> Vec<Value> {
         let mut out = Vec::new();
         for (op, _) in accs {
             #[expect(clippy::cast_possible_truncation, reason = "0 and infinities are exact")]
-            let x = self.v.f(op.neutral() as f32);
+            let x = self.v.f(op.neutral() as f32).unit(0);
             out.extend(std::iter::repeat_n(x, units));
         }
         out
     }
 
     fn combine_all(&mut self, accs: &[(ReduceOp, ValId)], a: &[Value], b: &[Value]) -> Vec<Value> {
-        accs.iter().zip(a.iter().zip(b)).map(|((op, _), (a, b))| self.v.combine(op.combine(), *a, *b)).collect()
+        accs.iter().zip(a.iter().zip(b)).map(|((op, _), (a, b))| self.combine(op.combine(), *a, *b)).collect()
+    }
+
+    fn combine(&mut self, op: ScalarOp, a: Value, b: Value) -> Value {
+        self.v.combine(op, Reg::one(a), Reg::one(b)).unit(0)
     }
 
     /// Combines the units of one accumulator pairwise: (u0 ∘ u1) ∘ (u2 ∘ u3).
@@ -130,7 +137,7 @@ impl Emitter<'_, '_> {
             _ => {
                 let (a, b) = units.split_at(units.len().div_ceil(2));
                 let (a, b) = (self.fold_units(op, a), self.fold_units(op, b));
-                self.v.combine(op, a, b)
+                self.combine(op, a, b)
             }
         }
     }
@@ -350,9 +357,9 @@ impl Emitter<'_, '_> {
         self.block(spec.body)?;
         let mut out = Vec::with_capacity(accs.len());
         for (k, ((op, _), y)) in spec.accs.iter().zip(spec.yields).enumerate() {
-            let (y, _) = self.operand(*y)?;
+            let y = self.operand(*y)?.reg;
             for u in 0..width.units {
-                out.push(self.v.combine(op.combine(), accs[k * width.units + u], y.unit(u)));
+                out.push(self.combine(op.combine(), accs[k * width.units + u], y.unit(u)));
             }
         }
         self.width = outer;
@@ -385,13 +392,14 @@ fn strides(idx: IdxId, body: &[Stmt]) -> Vec<Dim> {
     out
 }
 
-/// Roughly how many registers a body wants: its loads and operations, transcendental ones several times.
+/// Roughly how many registers a body wants: its loads and operations, transcendental ones several times. Measured with
+/// `examples/kernel_bench`: exp alone runs best in four units, the longer functions in three.
 fn weight(body: &[Stmt]) -> usize {
     body.iter()
         .map(|s| match s {
             Stmt::Let { op, .. } => match op {
-                ScalarOp::Exp
-                | ScalarOp::Log
+                ScalarOp::Exp => 8,
+                ScalarOp::Log
                 | ScalarOp::Log1p
                 | ScalarOp::Expm1
                 | ScalarOp::Tanh

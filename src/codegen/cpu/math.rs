@@ -9,9 +9,9 @@
 //! Accuracy against correctly rounded results over all of f32, in ulp, asserted by `tests/kernels.rs`: see
 //! [`MAX_ULP`]. Subnormal results, overflow, underflow, ±0, ±∞ and NaN follow [`ScalarOp`].
 
-use cranelift_codegen::ir::{InstBuilder, Value, condcodes::FloatCC, types};
+use cranelift_codegen::ir::condcodes::FloatCC;
 
-use crate::codegen::cpu::ops::Vector;
+use crate::codegen::cpu::ops::{Reg, Vector};
 use crate::ir::kernel::ScalarOp;
 
 /// Largest error of each function in units in the last place, on both levels.
@@ -36,7 +36,7 @@ const EXP: [f32; 5] = [0.499_999_94, 0.166_665_2, 0.041_668_393, 0.008_368_781, 
 const EXPM1: [f32; 6] = [0.5, 0.166_666_67, 0.041_666_325, 0.008_333_22, 0.001_394_330_9, 0.000_199_623_17];
 /// (ln(1 + f) − f + ½f²) / f³ on √½ − 1 ≤ f ≤ √2 − 1, 2⁻²⁷ of ln(1 + f).
 const LOG: [f32; 8] =
-    [0.333_333_3, -0.250_008_2, 0.200_012_27, -0.166_233_58, 0.142_017_6, -0.131_601_81, 0.127_615_55, -0.076_344_863];
+    [0.333_333_3, -0.250_008_2, 0.200_012_27, -0.166_233_58, 0.142_017_6, -0.131_601_81, 0.127_615_55, -0.076_344_86];
 /// log₂((1 + s) / (1 − s)) / s in s² on |s| ≤ (√2 − 1) / (√2 + 1), 2⁻³⁷.
 const LOG2: [f64; 5] = [
     2.885_390_081_790_087,
@@ -46,7 +46,8 @@ const LOG2: [f64; 5] = [
     0.340_730_106_585_343_36,
 ];
 /// (2ʳ − 1) / r on |r| ≤ ½, 2⁻²⁸ of 2ʳ.
-const EXP2: [f32; 6] = [0.693_147_2, 0.240_226_48, 0.055_503_32, 0.009_618_44, 0.001_339_913_2, 0.000_153_531_41];
+const EXP2: [f32; 6] =
+    [std::f32::consts::LN_2, 0.240_226_48, 0.055_503_32, 0.009_618_44, 0.001_339_913_2, 0.000_153_531_41];
 
 /// 1.5 · 2²³: adding it rounds to the nearest integer, which then stands in the low bits.
 const ROUND: f32 = 12_582_912.0;
@@ -57,7 +58,7 @@ const SQRT_HALF_BITS: u32 = 0x3f35_04f3;
 const ONE_BITS: u32 = 0x3f80_0000;
 
 impl Vector<'_> {
-    fn poly(&mut self, x: Value, coefs: &[f32]) -> Value {
+    fn poly(&mut self, x: Reg, coefs: &[f32]) -> Reg {
         let mut rest = coefs.iter().rev();
         let first = rest.next().copied().unwrap_or(0.0);
         let mut acc = self.f(first);
@@ -69,7 +70,7 @@ impl Vector<'_> {
     }
 
     /// n = round(x / ln 2) as (bits with n in the low end, n as f32), and the rest r = x − n · ln 2.
-    fn reduce_exp(&mut self, x: Value) -> (Value, Value) {
+    fn reduce_exp(&mut self, x: Reg) -> (Reg, Reg) {
         let (log2e, magic) = (self.f(std::f32::consts::LOG2_E), self.f(ROUND));
         let z = self.fma(x, log2e, magic);
         let n = self.sub(z, magic);
@@ -80,17 +81,17 @@ impl Vector<'_> {
     }
 
     /// 2ⁿ · 2^bias for n in the low bits of z, where the result is a normal number.
-    fn pow2(&mut self, z: Value, bias: u32) -> Value {
+    fn pow2(&mut self, z: Reg, bias: u32) -> Reg {
         let z = self.bits(z);
         let e = self.shl(z, 23);
         let bias = self.i(bias);
-        let sum = self.b.ins().iadd(e, bias);
+        let sum = self.iadd(e, bias);
         self.float(sum)
     }
 
     /// p · 2ⁿ for n = h + rest: two steps, so that subnormal results and overflow come out rounded once. Multiplying
     /// rather than adding to the exponent of p keeps NaN.
-    fn scale(&mut self, p: Value, h: Value, rest: Value) -> Value {
+    fn scale(&mut self, p: Reg, h: Reg, rest: Reg) -> Reg {
         let h = self.pow2(h, ONE_BITS);
         let rest = self.pow2(rest, ONE_BITS);
         let p = self.mul(p, h);
@@ -98,23 +99,22 @@ impl Vector<'_> {
     }
 
     /// eˣ for x ≤ 89 or NaN; 0 for x < −104.
-    fn exp_bounded(&mut self, x: Value) -> Value {
+    fn exp_bounded(&mut self, x: Reg) -> Reg {
         let (z, r) = self.reduce_exp(x);
         let q = self.poly(r, &EXP);
         let rr = self.mul(r, r);
         let p = self.fma(rr, q, r);
         let one = self.f(1.0);
         let p = self.add(p, one);
-        let (half_log2e, magic) = (self.f(0.5 * std::f32::consts::LOG2_E), self.f(ROUND));
-        let h = self.fma(x, half_log2e, magic);
-        let (z, h) = (self.bits(z), self.bits(h));
-        // Both carry the same offset, so the difference is n − h.
-        let rest = self.b.ins().isub(z, h);
+        // Above the low bits of z there is an offset that the shift in `pow2` drops, halved or not.
+        let z = self.bits(z);
+        let h = self.sar(z, 1);
+        let rest = self.isub(z, h);
         self.scale(p, h, rest)
     }
 
     /// eˣ.
-    pub(super) fn exp(&mut self, x: Value) -> Value {
+    pub(super) fn exp(&mut self, x: Reg) -> Reg {
         let (lo, hi) = (self.f(-104.0), self.f(89.0));
         let x = self.pmax(lo, x);
         let x = self.pmin(hi, x);
@@ -122,7 +122,7 @@ impl Vector<'_> {
     }
 
     /// eʳ − 1 after the reduction, and z of [`Vector::reduce_exp`].
-    fn expm1_reduced(&mut self, x: Value) -> (Value, Value) {
+    fn expm1_reduced(&mut self, x: Reg) -> (Reg, Reg) {
         let (z, r) = self.reduce_exp(x);
         let q = self.poly(r, &EXPM1);
         let rr = self.mul(r, r);
@@ -130,7 +130,7 @@ impl Vector<'_> {
     }
 
     /// eˣ − 1 = 2 · (2ⁿ⁻¹ · (eʳ − 1) + (2ⁿ⁻¹ − ½)): the halving keeps 2ⁿ finite up to the overflow.
-    pub(super) fn expm1(&mut self, x: Value) -> Value {
+    pub(super) fn expm1(&mut self, x: Reg) -> Reg {
         let (lo, hi) = (self.f(-30.0), self.f(89.0));
         let x = self.pmax(lo, x);
         let x = self.pmin(hi, x);
@@ -143,8 +143,8 @@ impl Vector<'_> {
     }
 
     /// tanh |x| = −t / (t + 2) with t = e^(−2|x|) − 1; 1 from |x| = 9.02 on.
-    pub(super) fn tanh(&mut self, x: Value) -> Value {
-        let a = self.b.ins().fabs(x);
+    pub(super) fn tanh(&mut self, x: Reg) -> Reg {
+        let a = self.abs(x);
         let bound = self.f(10.0);
         let a = self.pmin(bound, a);
         let minus_two = self.f(-2.0);
@@ -156,15 +156,15 @@ impl Vector<'_> {
         let t = self.fma(s, p, rest);
         let two = self.f(2.0);
         let den = self.add(t, two);
-        let q = self.b.ins().fdiv(t, den);
-        let q = self.b.ins().fabs(q);
+        let q = self.div(t, den);
+        let q = self.abs(q);
         self.copysign(q, x)
     }
 
     /// e / (1 + e) below 0 and 1 / (1 + e) above, with e = e^(−|x|).
-    pub(super) fn sigmoid(&mut self, x: Value) -> Value {
-        let a = self.b.ins().fabs(x);
-        let a = self.b.ins().fneg(a);
+    pub(super) fn sigmoid(&mut self, x: Reg) -> Reg {
+        let a = self.abs(x);
+        let a = self.neg(a);
         let lo = self.f(-104.0);
         let a = self.pmax(lo, a);
         let e = self.exp_bounded(a);
@@ -172,35 +172,35 @@ impl Vector<'_> {
         let negative = self.cmp(FloatCC::LessThan, x, zero);
         let num = self.select(negative, e, one);
         let den = self.add(one, e);
-        self.b.ins().fdiv(num, den)
+        self.div(num, den)
     }
 
     /// Exponent (as i32 lanes) and mantissa in [√½, √2) of a positive normal number.
-    fn split(&mut self, x: Value) -> (Value, Value) {
+    fn split(&mut self, x: Reg) -> (Reg, Reg) {
         let bits = self.bits(x);
         let base = self.i(SQRT_HALF_BITS);
-        let d = self.b.ins().isub(bits, base);
+        let d = self.isub(bits, base);
         let e = self.sar(d, 23);
         let shifted = self.shl(e, 23);
-        let m = self.b.ins().isub(bits, shifted);
+        let m = self.isub(bits, shifted);
         (e, self.float(m))
     }
 
     /// As [`Vector::split`], with the exponent in f32, for subnormal numbers too.
-    fn split_any(&mut self, x: Value) -> (Value, Value) {
+    fn split_any(&mut self, x: Reg) -> (Reg, Reg) {
         let (tiny, up) = (self.f(f32::MIN_POSITIVE), self.f(8_388_608.0));
         let subnormal = self.cmp(FloatCC::LessThan, x, tiny);
         let scaled = self.mul(x, up);
         let x = self.select(subnormal, scaled, x);
         let (e, m) = self.split(x);
-        let e = self.b.ins().fcvt_from_sint(types::F32X4, e);
+        let e = self.float_of_int(e);
         let shift = self.f(23.0);
         let shift = self.and(subnormal, shift);
         (self.sub(e, shift), m)
     }
 
     /// e · ln 2 + ln(1 + f).
-    fn log_sum(&mut self, e: Value, f: Value) -> Value {
+    fn log_sum(&mut self, e: Reg, f: Reg) -> Reg {
         let q = self.poly(f, &LOG);
         let ff = self.mul(f, f);
         let fff = self.mul(ff, f);
@@ -215,7 +215,7 @@ impl Vector<'_> {
     }
 
     /// The special values of a logarithm with argument u: −∞ at 0, NaN below, ∞ and NaN as they are.
-    fn log_special(&mut self, u: Value, y: Value) -> Value {
+    fn log_special(&mut self, u: Reg, y: Reg) -> Reg {
         let (zero, inf, minus_inf) = (self.f(0.0), self.f(f32::INFINITY), self.f(f32::NEG_INFINITY));
         let at_zero = self.cmp(FloatCC::Equal, u, zero);
         let y = self.select(at_zero, minus_inf, y);
@@ -226,7 +226,7 @@ impl Vector<'_> {
     }
 
     /// ln x.
-    pub(super) fn log(&mut self, x: Value) -> Value {
+    pub(super) fn log(&mut self, x: Reg) -> Reg {
         let (e, m) = self.split_any(x);
         let one = self.f(1.0);
         let f = self.sub(m, one);
@@ -235,7 +235,7 @@ impl Vector<'_> {
     }
 
     /// ln(1 + x): the rounding error of u = 1 + x (Knuth's two-sum) is added to the mantissa of u.
-    pub(super) fn log1p(&mut self, x: Value) -> Value {
+    pub(super) fn log1p(&mut self, x: Reg) -> Reg {
         let one = self.f(1.0);
         let u = self.add(one, x);
         let back = self.sub(u, one);
@@ -248,19 +248,19 @@ impl Vector<'_> {
         let (e, m) = self.split(u);
         let one_bits = self.i(ONE_BITS);
         let shifted = self.shl(e, 23);
-        let inv = self.b.ins().isub(one_bits, shifted);
+        let inv = self.isub(one_bits, shifted);
         let inv = self.float(inv);
         let f = self.sub(m, one);
         let err = self.mul(err, inv);
         let err = self.and(near, err);
         let f = self.add(f, err);
-        let e = self.b.ins().fcvt_from_sint(types::F32X4, e);
+        let e = self.float_of_int(e);
         let y = self.log_sum(e, f);
         self.log_special(u, y)
     }
 
     /// aᵇ = 2^(b · log₂ a), the exponent in f64 so that its error does not grow with |b · log₂ a|.
-    pub(super) fn pow(&mut self, a: Value, b: Value) -> Value {
+    pub(super) fn pow(&mut self, a: Reg, b: Reg) -> Reg {
         let (e, m) = self.split_any(a);
         let (zero, inf, one) = (self.f(0.0), self.f(f32::INFINITY), self.f(1.0));
         let at_zero = self.cmp(FloatCC::Equal, a, zero);
@@ -278,9 +278,9 @@ impl Vector<'_> {
         let (n, r) = (self.join(n_lo, n_hi), self.join(r_lo, r_hi));
         let q = self.poly(r, &EXP2);
         let p = self.fma(r, q, one);
-        let n = self.b.ins().x86_cvtt2dq(types::I32X4, n);
+        let n = self.int_of_float(n);
         let half = self.sar(n, 1);
-        let rest = self.b.ins().isub(n, half);
+        let rest = self.isub(n, half);
         let y = self.scale(p, half, rest);
         let negative = self.cmp(FloatCC::LessThan, a, zero);
         let y = self.or(y, negative);
@@ -291,27 +291,27 @@ impl Vector<'_> {
     }
 
     /// For lanes 0 and 1: the integer nearest to y = b · (e + log₂ m), clamped, and the rest, both narrowed to f32.
-    fn pow_exponent(&mut self, e: Value, m: Value, b: Value) -> (Value, Value) {
-        let [e, m, b] = [e, m, b].map(|x| self.b.ins().fvpromote_low(x));
+    fn pow_exponent(&mut self, e: Reg, m: Reg, b: Reg) -> (Reg, Reg) {
+        let [e, m, b] = [e, m, b].map(|x| self.widen(x));
         let (one, two) = (self.d(1.0), self.d(2.0));
-        let f = self.b.ins().fsub(m, one);
-        let den = self.b.ins().fadd(f, two);
-        let s = self.b.ins().fdiv(f, den);
-        let z = self.b.ins().fmul(s, s);
+        let f = self.sub(m, one);
+        let den = self.add(f, two);
+        let s = self.div(f, den);
+        let z = self.mul(s, s);
         let mut acc = self.d(LOG2[LOG2.len() - 1]);
         for c in LOG2.iter().rev().skip(1) {
             let c = self.d(*c);
             acc = self.fma(acc, z, c);
         }
         let log = self.fma(s, acc, e);
-        let y = self.b.ins().fmul(b, log);
+        let y = self.mul(b, log);
         let (lo, hi) = (self.d(-160.0), self.d(130.0));
         let y = self.pmax(lo, y);
         let y = self.pmin(hi, y);
         let magic = self.d(ROUND64);
-        let n = self.b.ins().fadd(y, magic);
-        let n = self.b.ins().fsub(n, magic);
-        let r = self.b.ins().fsub(y, n);
-        (self.b.ins().fvdemote(n), self.b.ins().fvdemote(r))
+        let n = self.add(y, magic);
+        let n = self.sub(n, magic);
+        let r = self.sub(y, n);
+        (self.narrow(n), self.narrow(r))
     }
 }

@@ -156,9 +156,10 @@ pub(crate) fn build_isa(level: CpuLevel) -> Result<Arc<dyn TargetIsa>, CodegenEr
     let refuse = |e: &dyn std::fmt::Display| CodegenError::new(format!("cranelift settings: {e}"));
     let mut flags = settings::builder();
     for (name, value) in [
-        // Address arithmetic and invariants are placed by hand in `loops`; measured, the optimizer's reordering only
-        // adds spills.
-        ("opt_level", OPT_LEVEL),
+        // Address arithmetic and invariants are placed by hand in `loops`. Measured with `examples/kernel_bench`, the
+        // optimizer gains 7 % on relu(a·b+c) in L1 and nothing beyond, but hoists the constants of transcendental
+        // functions out of the loop and spills them: exp 0.49 → 0.36, tanh 0.30 → 0.22 elements per cycle.
+        ("opt_level", "none"),
         ("enable_verifier", "true"),
         // Says how symbols would be reached. There are none, and cranelift-jit insists on this value.
         ("is_pic", "false"),
@@ -176,5 +177,3 @@ pub(crate) fn build_isa(level: CpuLevel) -> Result<Arc<dyn TargetIsa>, CodegenEr
     }
     isa.finish(settings::Flags::new(flags)).map_err(|e| refuse(&e))
 }
-
-const OPT_LEVEL: &str = "none";

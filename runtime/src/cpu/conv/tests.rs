@@ -43,7 +43,7 @@ fn try_case(batch: usize, cin: usize, cout: usize, case: &Case) {
         for i in 0..cin {
             for o in 0..cout {
                 let (xa, ya, wa) = (xi * cin + i, yi * cout + o, (wi * cin + i) * cout + o);
-                let mut add = |to: &mut (Vec<f64>, Vec<f64>), at: usize, p: f32, q: f32| {
+                let add = |to: &mut (Vec<f64>, Vec<f64>), at: usize, p: f32, q: f32| {
                     to.0[at] += f64::from(p) * f64::from(q);
                     to.1[at] += f64::from((p * q).abs());
                 };

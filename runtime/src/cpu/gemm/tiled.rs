@@ -93,7 +93,9 @@ impl Tiled {
         if pack_b {
             phases.push(Phase { chunks: batch * pack_chunks, parallel: parallel && pack_chunks > 2 });
         }
-        phases.push(Phase { chunks: batch * row_chunks * column_chunks * depth_chunks, parallel });
+        let empty = rows == 0 || columns == 0;
+        let chunks = if empty { 0 } else { batch * row_chunks * column_chunks * depth_chunks };
+        phases.push(Phase { chunks, parallel });
         if depth_chunks > 1 {
             phases.push(Phase { chunks: batch, parallel: false });
         }

@@ -1,0 +1,290 @@
+//! Pooling and its gradients. In: a geometry. Out: a [`LibKernel`]. Invariants: padding never wins a maximum and does not
+//! count in an average; the first maximum in row-major window order takes the gradient (a NaN is a maximum); overlapping
+//! windows add in the order of the outputs, within one sample and thread.
+
+use super::simd::{Simd, multiversion};
+use super::{Conv, Io, Level, LibKernel, Phase};
+
+/// Window cells times channels of a chunk: about 30 µs.
+const CHUNK: usize = 128 << 10;
+
+/// Which kernel.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum PoolOp {
+    Max,
+    MaxGrad,
+    Avg,
+    AvgGrad,
+}
+
+/// A pooling kernel.
+pub(crate) struct Pooling {
+    conv: Conv,
+    op: PoolOp,
+    /// Forward: output rows of a chunk. Backward: samples of a chunk, as windows of one sample may overlap.
+    chunk: usize,
+    units: usize,
+    phases: [Phase; 1],
+    kernel: unsafe fn(&Part<'_>),
+}
+
+/// Some output rows, or some samples.
+struct Part<'a> {
+    conv: &'a Conv,
+    op: PoolOp,
+    from: usize,
+    to: usize,
+    bufs: &'a [*mut f32],
+}
+
+impl Pooling {
+    pub(crate) fn new(conv: Conv, op: PoolOp, level: Level) -> Pooling {
+        let [d, h, w] = conv.output;
+        let forward = matches!(op, PoolOp::Max | PoolOp::Avg);
+        let row = w * conv.kernel.iter().product::<usize>() * conv.cin;
+        let (units, work) = if forward { (conv.batch * d * h, row) } else { (conv.batch, row * d * h) };
+        let chunk = (CHUNK / work.max(1)).max(1);
+        // A backward pass over no windows still clears its output.
+        let chunks = if forward && row == 0 { 0 } else { units.div_ceil(chunk) };
+        let phases = [Phase { chunks, parallel: chunks >= 2 }];
+        Pooling { conv, op, chunk, units, phases, kernel: part_for(level) }
+    }
+}
+
+impl LibKernel for Pooling {
+    fn phases(&self) -> &[Phase] {
+        &self.phases
+    }
+
+    unsafe fn run(&self, _phase: usize, chunk: usize, io: &Io<'_>) {
+        let from = chunk * self.chunk;
+        let to = (from + self.chunk).min(self.units);
+        // SAFETY: passed on to the caller; chunks write different rows or samples.
+        unsafe { (self.kernel)(&Part { conv: &self.conv, op: self.op, from, to, bufs: io.bufs }) };
+    }
+}
+
+multiversion! {
+    fn part_for = part(p: &Part<'_>)
+}
+
+#[inline(always)]
+unsafe fn part<S: Simd>(p: &Part<'_>) {
+    let [d, h, _] = p.conv.output;
+    // SAFETY: passed on to the caller; rows and samples lie within the buffers.
+    unsafe {
+        match p.op {
+            PoolOp::Max | PoolOp::Avg => {
+                for row in p.from..p.to {
+                    output_row::<S>(p, row / (d * h), row / h % d, row % h);
+                }
+            }
+            PoolOp::MaxGrad | PoolOp::AvgGrad => {
+                let len = p.conv.input.iter().product::<usize>() * p.conv.cin;
+                let gx = p.bufs[p.bufs.len() - 1];
+                for sample in p.from..p.to {
+                    std::ptr::write_bytes(gx.add(sample * len), 0, len);
+                    for row in 0..d * h {
+                        output_row::<S>(p, sample, row / h, row % h);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Input cells of a window that are no padding, along one axis.
+#[inline(always)]
+fn cells(c: &Conv, axis: usize, o: usize) -> (usize, usize) {
+    let start = o * c.stride[axis];
+    let from = start.saturating_sub(c.pad[axis]);
+    let to = (start + c.kernel[axis]).saturating_sub(c.pad[axis]).min(c.input[axis]);
+    (from.min(to), to)
+}
+
+/// One row of output cells.
+#[inline(always)]
+unsafe fn output_row<S: Simd>(p: &Part<'_>, sample: usize, od: usize, oh: usize) {
+    let c = p.conv;
+    let (ds, hs) = (cells(c, 0, od), cells(c, 1, oh));
+    for ow in 0..c.output[2] {
+        let y = ((sample * c.output[0] + od) * c.output[1] + oh) * c.output[2] + ow;
+        let window = Window { sample, ranges: [ds, hs, cells(c, 2, ow)], y: y * c.cin };
+        let mut channel = 0;
+        // SAFETY: windows are clipped to the input; the last vector of channels is masked.
+        unsafe {
+            while channel < c.cin {
+                if channel + S::LANES <= c.cin {
+                    window_cells::<S, false>(p, &window, channel);
+                } else {
+                    window_cells::<S, true>(p, &window, channel);
+                }
+                channel += S::LANES;
+            }
+        }
+    }
+}
+
+struct Window {
+    sample: usize,
+    /// Input cells from and to on each axis.
+    ranges: [(usize, usize); 3],
+    /// Element of the output cell's first channel.
+    y: usize,
+}
+
+/// One vector of channels of one window.
+#[inline(always)]
+unsafe fn window_cells<S: Simd, const MASKED: bool>(p: &Part<'_>, window: &Window, channel: usize) {
+    let c = p.conv;
+    let [(d0, d1), (h0, h1), (w0, w1)] = window.ranges;
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let mask = S::mask(S::LANES.min(c.cin - channel));
+        let load = |at: *mut f32| if MASKED { S::load_masked(at, mask) } else { S::load(at) };
+        let store = |at: *mut f32, v: S::V| {
+            if MASKED {
+                S::store_masked(at, mask, v);
+            } else {
+                S::store(at, v);
+            }
+        };
+        let (zero, one) = (S::splat(0.0), S::splat(1.0));
+        let count = ((d1 - d0) * (h1 - h0) * (w1 - w0)).max(1);
+        let share = S::splat(1.0 / count as f32);
+        let out = window.y + channel;
+        // Forward: what is gathered. Backward: what is still to be given.
+        let (mut acc, best) = match p.op {
+            PoolOp::Max => (S::splat(f32::NEG_INFINITY), zero),
+            PoolOp::Avg => (zero, zero),
+            PoolOp::MaxGrad => (load(p.bufs[2].add(out)), load(p.bufs[1].add(out))),
+            PoolOp::AvgGrad => (S::mul(load(p.bufs[0].add(out)), share), zero),
+        };
+        for d in d0..d1 {
+            for h in h0..h1 {
+                let row = ((window.sample * c.input[0] + d) * c.input[1] + h) * c.input[2];
+                for w in w0..w1 {
+                    let at = (row + w) * c.cin + channel;
+                    match p.op {
+                        PoolOp::Max => {
+                            let x = load(p.bufs[0].add(at));
+                            acc = S::keep_nan(x, S::max(x, acc));
+                        }
+                        PoolOp::Avg => acc = S::add(acc, load(p.bufs[0].add(at))),
+                        PoolOp::MaxGrad => {
+                            let (x, gx) = (load(p.bufs[0].add(at)), p.bufs[3].add(at));
+                            let hit = S::keep_nan(x, S::select_eq(x, best, one, zero));
+                            let given = S::select_eq(hit, zero, zero, acc);
+                            acc = S::select_eq(hit, zero, acc, zero);
+                            store(gx, S::add(load(gx), given));
+                        }
+                        PoolOp::AvgGrad => {
+                            let gx = p.bufs[1].add(at);
+                            store(gx, S::add(load(gx), acc));
+                        }
+                    }
+                }
+            }
+        }
+        match p.op {
+            PoolOp::Max => store(p.bufs[1].add(out), acc),
+            PoolOp::Avg => store(p.bufs[1].add(out), S::mul(acc, share)),
+            PoolOp::MaxGrad | PoolOp::AvgGrad => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Conv;
+    use super::super::check::{check, run, values};
+    use crate::cpu::Level;
+    use crate::dim::Dim;
+    use crate::plan::{LibCall, PoolGeometry};
+    use crate::pool::Pool;
+
+    fn geometry(input: [usize; 3], window: [u32; 3], stride: [u32; 3], pad: [u32; 3], channels: u64) -> PoolGeometry {
+        let output =
+            [0, 1, 2].map(|a| ((input[a] as u32 + 2 * pad[a]).saturating_sub(window[a]) / stride[a] + 1) as usize);
+        let (input, output) = (input.map(Dim::from), output.map(Dim::from));
+        PoolGeometry { batch: Dim::batch(), input, output, window, stride, pad, channels }
+    }
+
+    /// For each output cell and channel, the input elements of its window in order.
+    fn windows(c: &Conv) -> Vec<Vec<usize>> {
+        let mut all = Vec::new();
+        for n in 0..c.batch {
+            for o in 0..c.output.iter().product::<usize>() {
+                let at = [o / (c.output[1] * c.output[2]), o / c.output[2] % c.output[1], o % c.output[2]];
+                for i in 0..c.cin {
+                    let mut list = Vec::new();
+                    for k in 0..c.kernel.iter().product::<usize>() {
+                        let cell = [k / (c.kernel[1] * c.kernel[2]), k / c.kernel[2] % c.kernel[1], k % c.kernel[2]];
+                        if let [Some(d), Some(h), Some(w)] = [0, 1, 2].map(|a| c.position(a, at[a], cell[a])) {
+                            let x = ((n * c.input[0] + d) * c.input[1] + h) * c.input[2] + w;
+                            list.push(x * c.cin + i);
+                        }
+                    }
+                    all.push(list);
+                }
+            }
+        }
+        all
+    }
+
+    fn try_case(batch: usize, g: PoolGeometry) {
+        let syms = [batch as u64];
+        let c = Conv::pooling(&g, &syms);
+        let windows = windows(&c);
+        // Few different values, so that ties happen.
+        let len = batch * c.input.iter().product::<usize>() * c.cin;
+        let x: Vec<f32> = values(len, 1).iter().map(|v| (v * 5.0).round()).collect();
+        let gy = values(windows.len(), 2);
+        let (mut max, mut avg) = (Vec::new(), Vec::new());
+        let (mut gmax, mut gavg) = (vec![0.0; len], vec![0.0; len]);
+        for (list, g) in windows.iter().zip(&gy) {
+            let top = list.iter().map(|i| x[*i]).fold(f32::NEG_INFINITY, f32::max);
+            max.push(f64::from(top));
+            let count = list.len().max(1) as f64;
+            avg.push(list.iter().map(|i| f64::from(x[*i])).sum::<f64>() / count);
+            if let Some(first) = list.iter().find(|i| x[**i] == top) {
+                gmax[*first] += f64::from(*g);
+            }
+            for i in list {
+                gavg[*i] += f64::from(*g) / count;
+            }
+        }
+        let y: Vec<f32> = max.iter().map(|v| *v as f32).collect();
+        let ones = vec![5.0; len.max(windows.len())];
+        check(&LibCall::MaxPool(g), &syms, &[&x], &max, &ones, 0.0);
+        check(&LibCall::AvgPool(g), &syms, &[&x], &avg, &ones, 1e-6);
+        check(&LibCall::MaxPoolGrad(g), &syms, &[&x, &y, &gy], &gmax, &ones, 1e-6);
+        check(&LibCall::AvgPoolGrad(g), &syms, &[&gy], &gavg, &ones, 1e-6);
+    }
+
+    #[test]
+    fn planes_lines_and_spaces() {
+        for channels in [1, 3, 16, 17, 33, 100] {
+            try_case(2, geometry([1, 8, 8], [1, 2, 2], [1, 2, 2], [0; 3], channels));
+            try_case(3, geometry([1, 7, 17], [1, 3, 3], [1, 2, 2], [0, 1, 1], channels));
+            try_case(1, geometry([1, 5, 5], [1, 3, 2], [1, 1, 1], [0; 3], channels));
+        }
+        try_case(3, geometry([1, 1, 33], [1, 1, 4], [1, 1, 3], [0, 0, 2], 7));
+        try_case(2, geometry([5, 4, 6], [2, 2, 3], [2, 1, 2], [1, 0, 1], 5));
+        try_case(0, geometry([1, 4, 4], [1, 2, 2], [1, 2, 2], [0; 3], 5));
+        try_case(40, geometry([1, 28, 28], [1, 2, 2], [1, 2, 2], [0; 3], 20));
+    }
+
+    #[test]
+    fn a_nan_wins_and_takes_the_gradient() {
+        let mut pool = Pool::new(1).expect("threads");
+        let g = geometry([1, 1, 4], [1, 1, 4], [1, 1, 4], [0; 3], 1);
+        let x = [1.0, f32::NAN, 9.0, f32::NAN];
+        for level in Level::available() {
+            let y = run(&LibCall::MaxPool(g), &[1], level, &mut pool, &[&x]);
+            assert!(y[0].is_nan());
+            let gx = run(&LibCall::MaxPoolGrad(g), &[1], level, &mut pool, &[&x, &y, &[3.0]]);
+            assert_eq!(gx, [0.0, 3.0, 0.0, 0.0]);
+        }
+    }
+}
