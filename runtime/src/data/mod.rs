@@ -1,6 +1,6 @@
 //! The data pipeline: a section of the Kurfile goes in, named tensors of whole data sets come out, cut into batches.
 //!
-//! The way of the data: [`file`] opens bytes, [`csv`] and [`idx`] read them, [`bind`] decides which columns make which
+//! The way of the data: [`mod@file`] opens bytes, [`csv`] and [`idx`] read them, [`bind`] decides which columns make which
 //! model input or loss target, [`table`] reads those columns, [`encode`] learns statistics and classes and makes
 //! tensors, [`order`] shuffles rows, [`batch`] gathers them. [`probe`] (what the compiler asks) and [`load`] (what a
 //! run does) share every step, so a shape seen at build time is the shape loaded later.
