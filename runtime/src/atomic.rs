@@ -40,7 +40,7 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
     result
 }
 
-/// Finds out early whether [`write`] can work, by making and removing a temporary file.
+/// Finds out early whether [`write()`] can work, by making and removing a temporary file.
 ///
 /// # Errors
 /// Those of the system.

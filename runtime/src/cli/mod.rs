@@ -121,7 +121,7 @@ pub struct EvaluateArgs {
 /// `predict`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct PredictArgs {
-    /// CSV file with the input columns
+    /// CSV file with the input columns, or IDX file of images for a model trained on such
     pub data: String,
     /// Where and how to write.
     #[command(flatten)]

@@ -1,6 +1,6 @@
 //! Cuts a data set into batches (kur-reference 6.6): rows in the order given go in, one buffer per input slot comes out.
 //!
-//! Large batches are assembled by a background thread into one of [`BUFFERS`] reused buffers while the step before
+//! Large batches are assembled by a background thread into one of three reused buffers while the step before
 //! runs; for small ones handing over would cost more than copying, so they are filled in place. Neither allocates once
 //! the buffers exist.
 

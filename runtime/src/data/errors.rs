@@ -190,6 +190,14 @@ pub fn unseen_class(place: Place, value: &str, classes: &[String]) -> Error {
     }
 }
 
+/// A CSV file for a model trained on IDX files, or the other way round.
+#[must_use]
+pub fn other_kind(name: &str, trained_on_csv: bool) -> Error {
+    let (trained, given) = if trained_on_csv { ("CSV columns", "IDX files") } else { ("IDX files", "a CSV file") };
+    Error::data("other-data-kind", format!("`{name}` was trained on {trained}, and the data is {given}"))
+        .help(format!("values would be scaled in another way; give {trained}, or train anew with `train --fresh`"))
+}
+
 /// A broken number where a class belongs.
 #[must_use]
 pub fn fractional_class(place: Place, value: &str) -> Error {

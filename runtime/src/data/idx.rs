@@ -49,7 +49,16 @@ impl IdxSource {
     }
 }
 
-/// Reads those of the two files that the model wants and stacks them on what earlier suppliers gave.
+/// Whether a file is an IDX file of images, by its content.
+#[must_use]
+pub fn holds_images(path: &str) -> bool {
+    let spec = FileSpec { path: path.to_owned(), checksum: None };
+    let mut magic = [0; 4];
+    file::open(&spec).is_ok_and(|mut f| f.read_exact(&mut magic).is_ok()) && magic == [0, 0, UNSIGNED_BYTE, 3]
+}
+
+/// Reads those of the two files that the model wants and stacks them on what earlier suppliers gave. Without a path
+/// for the labels there are none.
 ///
 /// # Errors
 /// `data-file`, `checksum`, `idx-format`, `stacked-shapes`.
@@ -62,7 +71,7 @@ pub fn read(
 ) -> Result<()> {
     for (source, spec) in [(IMAGES, images), (LABELS, labels)] {
         let Some((role, name)) = wanted.find(source) else { continue };
-        if role == Role::Target && wanted.truth == Truth::Ignored {
+        if (role == Role::Target && wanted.truth == Truth::Ignored) || spec.path.is_empty() {
             continue;
         }
         let (mut shape, bytes) = read_bytes(spec, if source == IMAGES { 3 } else { 1 }, depth)?;

@@ -1,6 +1,6 @@
 //! The data pipeline: a section of the Kurfile goes in, named tensors of whole data sets come out, cut into batches.
 //!
-//! The way of the data: [`file`] opens bytes, [`csv`] and [`idx`] read them, [`bind`] decides which columns make which
+//! The way of the data: [`mod@file`] opens bytes, [`csv`] and [`idx`] read them, [`bind`] decides which columns make which
 //! model input or loss target, [`table`] reads those columns, [`encode`] learns statistics and classes and makes
 //! tensors, [`order`] shuffles rows, [`batch`] gathers them. [`probe`] (what the compiler asks) and [`load`] (what a
 //! run does) share every step, so a shape seen at build time is the shape loaded later.
@@ -286,6 +286,7 @@ impl Collected {
                     let mut file = csv::CsvFile::open(spec, learned)?;
                     all.notes.extend(file.take_notes());
                     let bound = bind::bind(&file, spec, wanted, learned)?;
+                    same_kind(learned, bound.iter().map(|b| b.name.as_str()), true)?;
                     all.offered.extend(file.names().iter().cloned());
                     if all.header.is_empty() {
                         all.header = file.names().to_vec();
@@ -295,13 +296,22 @@ impl Collected {
                     rows_before += read.records;
                 }
                 SupplierSpec::Mnist { images, labels } => {
-                    all.offered.extend([idx::IMAGES.to_owned(), idx::LABELS.to_owned()]);
+                    let named = [(idx::IMAGES, images), (idx::LABELS, labels)];
+                    let given = named.into_iter().filter(|(_, f)| !f.path.is_empty());
+                    all.offered.extend(given.map(|(n, _)| n.to_owned()));
                     idx::read(images, labels, wanted, depth, &mut all.images)?;
+                    same_kind(learned, all.images.iter().map(|i| i.name.as_str()), false)?;
                 }
             }
         }
         Ok(all)
     }
+}
+
+/// What was trained on one kind of file is not fed from the other, whose values are scaled in another way.
+fn same_kind<'n>(learned: Option<&Learned>, mut names: impl Iterator<Item = &'n str>, is_csv: bool) -> Result<()> {
+    let other = |name: &&str| learned.and_then(|l| l.source(name)).is_some_and(|k| k.columns_of_csv != is_csv);
+    names.find(other).map_or(Ok(()), |name| Err(errors::other_kind(name, !is_csv)))
 }
 
 fn same_rows(sources: &[Source]) -> Result<usize> {
@@ -322,6 +332,16 @@ fn same_rows(sources: &[Source]) -> Result<usize> {
 #[must_use]
 pub fn loss_targets(run: &RunSpec) -> Vec<TargetHint> {
     run.outputs.iter().filter(|o| o.loss.is_some()).map(TargetHint::of).collect()
+}
+
+/// A section whose data is one IDX file of images, without labels.
+#[must_use]
+pub fn with_images(section: Option<&SectionSpec>, path: &str) -> SectionSpec {
+    let images = FileSpec { path: path.to_owned(), checksum: None };
+    SectionSpec {
+        data: vec![SupplierSpec::Mnist { images, labels: FileSpec::default() }],
+        provider: section.map(|s| s.provider.clone()).unwrap_or_default(),
+    }
 }
 
 /// A section whose data is one CSV file from the command line. Columns, normalisation and file format are those of the

@@ -379,6 +379,14 @@ fn defects_against_the_kurfile_and_training_have_their_text() {
         "error[no-data-for]: the data has nothing for output `y`\n  --> data.csv\n  = help: it offers `width`, `height`, `kind`\n  = help: name the output like a source of the data, or group columns under `y`"
     );
 
+    let mut idx = learned.clone();
+    idx.sources.iter_mut().for_each(|s| s.columns_of_csv = false);
+    let error = case.load(case.file("width,height,kind\n1,2,cat\n"), Truth::Ignored, Some(&idx)).expect_err("kinds");
+    assert_eq!(
+        case.text(&error),
+        "error[other-data-kind]: `x` was trained on IDX files, and the data is a CSV file\n  = help: values would be scaled in another way; give IDX files, or train anew with `train --fresh`"
+    );
+
     let mut two = Case::new(Some(2));
     two.inputs = vec!["left".into(), "right".into()];
     let error = two.train("a,b,c,kind\n1,2,3,cat\n").expect_err("ambiguous");

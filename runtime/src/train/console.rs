@@ -1,6 +1,6 @@
 //! The two streams of a run: results and JSON events go to standard output, progress and remarks to standard error.
 //!
-//! Invariant: output never panics. A reader that went away or a full disk is remembered in [`Console::failure`], so
+//! Invariant: output never panics. A reader that went away or a full disk is remembered (see [`Console::take_failure`]), so
 //! that a training can save its weights before it ends.
 
 use std::io::{self, IsTerminal, Write};

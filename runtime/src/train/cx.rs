@@ -80,6 +80,7 @@ impl Section {
 pub fn section(run: &RunSpec, which: Section, file: Option<&str>, batch_size: Option<u64>) -> Result<SectionSpec> {
     let own = which.of(run);
     let mut section = match (file, own) {
+        (Some(path), _) if data::idx::holds_images(path) => data::with_images(own, path),
         (Some(path), _) => {
             check_kind(path)?;
             let others = [run.train.as_ref(), run.validate.as_ref(), run.test.as_ref(), run.evaluate.as_ref()];
@@ -121,7 +122,7 @@ fn check_kind(path: &str) -> Result<()> {
         return Ok(());
     }
     Err(Error::new(Exit::Usage, "data-kind", format!("`{path}` is no CSV file by its name"))
-        .help("data files on the command line end in .csv, .tsv or .txt, also with .gz after it"))
+        .help("data files on the command line end in .csv, .tsv or .txt, also with .gz after it, or are IDX images"))
 }
 
 /// Loads a section for this program.
