@@ -32,7 +32,7 @@ pub struct Program {
     pub test: Option<Plan>,
     /// The infer step.
     pub infer: Plan,
-    /// Names of the generated kernels, in the order of [`Launch::Kernel::kernel`].
+    /// Names of the generated kernels, in the order of `Call::Kernel::kernel`.
     pub kernels: Vec<KernelInfo>,
     /// Model layers for summaries, in graph order.
     pub layers: Vec<LayerInfo>,

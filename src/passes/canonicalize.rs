@@ -170,7 +170,7 @@ fn map_rules(g: &mut Graph, op: ScalarOp, node: &Node) -> Option<NodeId> {
     if neutral.is_some() {
         return neutral;
     }
-    if op == ScalarOp::Mul && is(1, -1.0) || op == ScalarOp::Mul && is(0, -1.0) {
+    if op == ScalarOp::Mul && (is(1, -1.0) || is(0, -1.0)) {
         let x = node.args[usize::from(is(0, -1.0))];
         if g.ty(x) == &node.ty {
             return Some(push(g, Op::Map(ScalarOp::Neg), vec![x], node));

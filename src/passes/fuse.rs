@@ -102,7 +102,7 @@ pub fn clusters(g: &Graph, level: OptLevel) -> Vec<Cluster> {
             }
         }
     }
-    collect(g, &is_loop, &generator, &users, &absorbed, &mut leader)
+    collect(g, &is_loop, &generator, &absorbed, &mut leader)
 }
 
 fn find(leader: &mut [usize], mut i: usize) -> usize {
@@ -183,7 +183,6 @@ fn collect(
     g: &Graph,
     is_loop: &[bool],
     generator: &[bool],
-    users: &[Vec<NodeId>],
     absorbed: &[Option<NodeId>],
     leader: &mut [usize],
 ) -> Vec<Cluster> {
@@ -231,22 +230,22 @@ fn collect(
             clusters[c].nodes.push(id);
         }
     }
-    for c in 0..clusters.len() {
-        if clusters[c].kind == ClusterKind::Library {
+    for cluster in &mut clusters {
+        if cluster.kind == ClusterKind::Library {
             continue;
         }
-        let mut all = clusters[c].nodes.clone();
+        let mut all = cluster.nodes.clone();
         let mut k = 0;
         while k < all.len() {
             for a in &g.node(all[k]).args {
-                if generator[a.index()] && !all.contains(a) && g.shape(*a) == iteration_shape(g, &clusters[c]) {
+                if generator[a.index()] && !all.contains(a) && g.shape(*a) == iteration_shape(g, cluster) {
                     all.push(*a);
                 }
             }
             k += 1;
         }
         all.sort_unstable();
-        clusters[c].nodes = all;
+        cluster.nodes = all;
     }
     // Outputs: what is read outside, through reshapes too.
     let mut read = vec![false; n];
@@ -267,7 +266,6 @@ fn collect(
             }
         }
     }
-    let _ = users;
     for id in g.ids() {
         if let (true, Some(c)) = (read[id.index()], cluster_of[id.index()]) {
             clusters[c].outputs.push(id);
