@@ -1,4 +1,4 @@
-//! Lowering: typed Kurfile to graph IR ([`model`]), graph IR to kernels and a plan ([`schedule`], [`loops`], [`memory`]).
+//! Lowering: typed Kurfile to graph IR ([`model`]), graph IR to kernels and a plan ([`schedule`], `loops`, [`memory`]).
 
 pub mod model;
 
