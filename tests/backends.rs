@@ -236,8 +236,12 @@ fn execute(build: &Build, mode: Mode, batch: u64, code: CpuLevel, level: Level, 
     let one_hot = build.program.run.outputs.iter().any(|o| o.softmax);
     let data = inputs(plan, batch, one_hot);
     let slices: Vec<&[f32]> = data.iter().map(|(_, _, _, d)| d.as_slice()).collect();
-    // A step of another size first: nothing of it may show in the second.
-    e.run(kind(mode), batch, &slices, SEED, UPDATES).expect("runs");
+    // Steps of other sizes first: nothing of them may show in this one.
+    for other in [batch + 5, 1] {
+        let more = inputs(plan, other, one_hot);
+        let slices: Vec<&[f32]> = more.iter().map(|(_, _, _, d)| d.as_slice()).collect();
+        e.run(kind(mode), other, &slices, SEED, UPDATES).expect("runs");
+    }
     for (i, v) in state(build).iter().enumerate() {
         e.state_mut(i).copy_from_slice(v);
     }
@@ -314,7 +318,7 @@ fn threads_do_not_change_a_bit() {
         let build = compile(name, text, OptLevel::Full);
         let code = if Level::available().contains(&Level::Avx2) { CpuLevel::V3 } else { CpuLevel::Baseline };
         let bits = |threads: usize| {
-            let a = execute(&build, Mode::Train, 33, code, Level::hardware(), threads);
+            let a = execute(&build, Mode::Train, 513, code, Level::hardware(), threads);
             let states: Vec<Vec<u32>> = a.states.iter().map(|s| s.iter().map(|x| x.to_bits()).collect()).collect();
             let results: Vec<Vec<u32>> =
                 a.results.iter().map(|(_, r)| r.iter().map(|x| x.to_bits()).collect()).collect();

@@ -343,6 +343,77 @@ fn divergence_keeps_the_last_good_weights() {
 }
 
 #[test]
+fn a_ruinous_last_update_is_never_saved() {
+    // One batch an epoch: the loss is computed before the update that ruins the weights.
+    let p = Place::of("iris");
+    p.build(&["--set", "train.provider.batch_size=120"]);
+    succeed(&p.run("m.bin", &["train", "--epochs", "2", "--weights", "w"]));
+    let good = p.bytes("w");
+    let sets = ["--set", "train.provider.batch_size=120", "--set", "train.optimizer.learning_rate=1e38"];
+    p.build(&sets);
+    fail(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "w"]), 6, &["no longer finite"]);
+    assert!(p.bytes("w") == good, "weights were overwritten");
+}
+
+#[test]
+fn an_interrupt_loses_nothing_without_a_last_file() {
+    // The string form of `weights` names a file for the best epoch only.
+    let p = Place::of("iris");
+    p.build(&["--set", "train.epochs=inf"]);
+    let mut child =
+        p.command(&p.path("m.bin"), &["train"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
+    let mut err = BufReader::new(child.stderr.take().expect("piped"));
+    let mut text = String::new();
+    while !text.contains("Epoch 3") {
+        assert!(err.read_line(&mut text).expect("readable") > 0, "{text}");
+    }
+    succeed(&Command::new("kill").args(["-INT", &child.id().to_string()]).output().expect("kill runs"));
+    err.read_to_string(&mut text).expect("readable");
+    assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
+    assert!(text.contains("train --weights iris.weights.interrupted"), "{text}");
+    succeed(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "iris.weights.interrupted"]));
+}
+
+#[test]
+fn a_scaled_regression_tells_errors_in_the_units_of_the_column() {
+    let p = Place::empty();
+    let rows: String = (0..40).map(|i| format!("{},{}\n", i, 1000 + 50 * i)).collect();
+    p.write("d.csv", &format!("x,price\n{rows}"));
+    p.write(
+        "Kurfile.yml",
+        "model: [{input: x}, {dense: 1}, {output: price}]
+train:
+  data: [{csv: {path: d.csv, columns: {x: {from: [x], normalize: standard}, price: {from: [price], normalize: standard}}}}]
+  epochs: 300
+  optimizer: {name: sgd, learning_rate: 0.1}
+loss: [{target: price, name: mean_squared_error}]
+",
+    );
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train"]));
+    p.write("t.csv", "x,price\n0,1010\n10,1490\n20,2010\n30,2490\n");
+    let test = p.run("m.bin", &["test", "t.csv", "--json"]);
+    succeed(&test);
+    // Predictions are 1000 + 50 x, so every error is 10.
+    let rmse = number(&test, "test", "rmse");
+    assert!((rmse - 10.0).abs() < 0.5, "{rmse}");
+    let o = p.run("m.bin", &["predict", "t.csv"]);
+    let first: f64 = stdout(&o).lines().nth(1).and_then(|l| l.parse().ok()).unwrap_or(0.0);
+    assert!((first - 1000.0).abs() < 1.0, "{}", stdout(&o));
+}
+
+#[test]
+fn files_of_the_user_are_not_overwritten() {
+    let p = Place::of("iris");
+    let kurfile = p.bytes("Kurfile.yml");
+    fail(&p.kurc(&["build", "Kurfile.yml", "-o", "Kurfile.yml"]), 1, &["will not be overwritten"]);
+    p.build(&[]);
+    fail(&p.run("m.bin", &["train", "--fresh", "--weights", "iris-train.csv"]), 1, &["will not be overwritten"]);
+    assert!(p.bytes("Kurfile.yml") == kurfile);
+    assert!(p.bytes("iris-train.csv").starts_with(b"sepal_length"));
+}
+
+#[test]
 fn bad_data_is_told_by_row_column_and_value() {
     let p = Place::of("iris");
     p.build(&[]);

@@ -187,10 +187,13 @@ impl Shared {
             self.panic.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(payload);
         }
         let finished = self.done.0.fetch_add(1, Ordering::SeqCst) + 1;
-        // The region may be over now: from here on only fields that outlive it. Waking a later region's caller is harmless.
+        // The region may be over now, and a later one may have begun: only fields that outlive a region are touched. The
+        // handle stays where it is: a late worker that took it would leave the later region's last one nobody to wake.
+        // A wake-up too many is harmless, since the caller looks again before it returns.
         if finished == count && self.caller_waits.load(Ordering::SeqCst) {
-            let caller = self.caller.lock().unwrap_or_else(PoisonError::into_inner).take();
-            if let Some(caller) = caller {
+            #[cfg(test)]
+            tests::delay_between_done_and_wake();
+            if let Some(caller) = &*self.caller.lock().unwrap_or_else(PoisonError::into_inner) {
                 caller.unpark();
             }
         }
@@ -258,6 +261,34 @@ mod tests {
     use std::sync::atomic::AtomicUsize;
 
     use super::*;
+
+    /// Set while a test wants late wakers.
+    static LATE: AtomicBool = AtomicBool::new(false);
+
+    /// Gives the caller time to begin another region before a worker of the old one wakes it.
+    pub(super) fn delay_between_done_and_wake() {
+        if LATE.load(Ordering::Relaxed) {
+            thread::sleep(std::time::Duration::from_micros(300));
+        }
+    }
+
+    #[test]
+    fn a_late_worker_does_not_take_the_wake_up_of_the_next_region() {
+        LATE.store(true, Ordering::Relaxed);
+        let mut pool = Pool::new(4).expect("threads");
+        for _ in 0..1500 {
+            let sum = AtomicUsize::new(0);
+            pool.parallel_for(6, &|chunk, _| {
+                let mut x = chunk;
+                for i in 0..20_000 {
+                    x = std::hint::black_box(x ^ i);
+                }
+                sum.fetch_add(1, Ordering::Relaxed);
+            });
+            assert_eq!(sum.load(Ordering::Relaxed), 6);
+        }
+        LATE.store(false, Ordering::Relaxed);
+    }
 
     #[test]
     fn every_chunk_runs_exactly_once() {

@@ -32,7 +32,7 @@ pub(super) fn check(path: &str, args: &CompileArgs, global: &GlobalArgs) -> u8 {
     match compile(path, args, &args.options(), global) {
         Ok(build) => {
             let params: u64 = build.program.layers.iter().map(|l| l.params).sum();
-            eprintln!("{path}: no errors ({} layers, {params} parameters)", build.program.layers.len());
+            say!("{path}: no errors ({} layers, {params} parameters)", build.program.layers.len());
             0
         }
         Err(status) => status,
@@ -60,7 +60,7 @@ pub(super) fn build(args: &BuildArgs, global: &GlobalArgs) -> u8 {
     let path = args.output.as_ref().map_or_else(|| default_output(&args.kurfile), PathBuf::from);
     match pack(&build, &options, &path, global) {
         Ok(bytes) => {
-            eprintln!(
+            say!(
                 "built {} ({bytes} bytes, {} kernels) in {:.3} s",
                 path.display(),
                 build.kernels.len(),
@@ -92,12 +92,29 @@ fn default_output(kurfile: &str) -> PathBuf {
     PathBuf::from(format!("{stem}.bin"))
 }
 
+/// A file that is there already is replaced only if it is an executable: a Kurfile or data file named by mistake stays.
+fn refuse_to_destroy(path: &Path) -> Result<(), String> {
+    use std::io::Read as _;
+    if !std::fs::metadata(path).is_ok_and(|m| m.is_file() && m.len() > 0) {
+        return Ok(());
+    }
+    let mut head = [0; 4];
+    let read = std::fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
+    match read {
+        Ok(()) if head == *b"\x7fELF" => Ok(()),
+        _ => Err(format!("`{}` exists and is no executable; it will not be overwritten", path.display())),
+    }
+}
+
 /// Makes the executable and writes it; gives its size in bytes.
 fn pack(build: &Build, options: &Options, path: &Path, global: &GlobalArgs) -> Result<usize, u8> {
     let run_error = |id: &str, message: String, help: &str| {
-        eprintln!("error[{id}]: {message}\n  = help: {help}");
+        say!("error[{id}]: {message}\n  = help: {help}");
         1
     };
+    if let Err(e) = refuse_to_destroy(path) {
+        return Err(run_error("write-failed", e, "choose another place with `-o`, or remove that file"));
+    }
     let payload = build.payload(&options.targets).map_err(|stop| stopped(&stop, global))?;
     let payload = encode(&payload).map_err(|e| {
         internal_error(&e);

@@ -15,12 +15,12 @@ const NEW_ROWS: usize = 5;
 pub(super) fn demo(dir: &str) -> u8 {
     let dir = Path::new(dir);
     if std::fs::read_dir(dir).is_ok_and(|mut d| d.next().is_some()) {
-        eprintln!("error[not-empty]: the folder `{}` is not empty", dir.display());
-        eprintln!("  = help: name another one: `kurc demo DIR`");
+        say!("error[not-empty]: the folder `{}` is not empty", dir.display());
+        say!("  = help: name another one: `kurc demo DIR`");
         return 1;
     }
     if let Err(e) = std::fs::create_dir_all(dir) {
-        eprintln!("error[write-failed]: cannot make the folder `{}`: {e}", dir.display());
+        say!("error[write-failed]: cannot make the folder `{}`: {e}", dir.display());
         return 1;
     }
     // New flowers: the measurements alone, as a user of the model has them.
@@ -37,7 +37,7 @@ pub(super) fn demo(dir: &str) -> u8 {
     ];
     for (name, text) in files {
         if let Err(e) = write_atomically(&dir.join(name), text.as_bytes(), false) {
-            eprintln!("error[write-failed]: {e}");
+            say!("error[write-failed]: {e}");
             return 1;
         }
     }
@@ -45,7 +45,7 @@ pub(super) fn demo(dir: &str) -> u8 {
     let kurc = match std::env::current_exe() {
         Ok(p) => p,
         Err(e) => {
-            eprintln!("error[io]: cannot find the running program: {e}");
+            say!("error[io]: cannot find the running program: {e}");
             return 1;
         }
     };
@@ -64,7 +64,7 @@ pub(super) fn demo(dir: &str) -> u8 {
             Ok(s) if s.success() => {}
             Ok(s) => return u8::try_from(s.code().unwrap_or(1)).unwrap_or(1),
             Err(e) => {
-                eprintln!("error[io]: cannot run `{}`: {e}", program.display());
+                say!("error[io]: cannot run `{}`: {e}", program.display());
                 return 1;
             }
         }

@@ -1,5 +1,13 @@
 //! The commands of kurc: the only place that prints.
 
+/// Prints a line to stderr. A closed or full stderr is no reason to fail, so errors are dropped.
+macro_rules! say {
+    ($($arg:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stderr(), $($arg)*);
+    }};
+}
+
 mod args;
 mod build;
 mod demo;
@@ -62,7 +70,7 @@ fn dispatch(cli: &Cli) -> u8 {
         Some(Command::Demo { dir }) => demo::demo(dir),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),
         None => {
-            eprintln!("error: no command is given\n\nTry `kurc --help`, or `kurc demo` for a first look.");
+            say!("error: no command is given\n\nTry `kurc --help`, or `kurc demo` for a first look.");
             USAGE
         }
     }
@@ -79,9 +87,9 @@ fn install_panic_hook() {
 }
 
 fn internal_error(message: &str) {
-    eprintln!("error[internal]: {message}");
-    eprintln!("  = note: this is a bug of kurc {}, not of your Kurfile", env!("CARGO_PKG_VERSION"));
-    eprintln!("  = help: please report it together with the Kurfile");
+    say!("error[internal]: {message}");
+    say!("  = note: this is a bug of kurc {}, not of your Kurfile", env!("CARGO_PKG_VERSION"));
+    say!("  = help: please report it together with the Kurfile");
 }
 
 /// Prints findings in source order and gives whether there are errors.
@@ -93,9 +101,9 @@ fn show(session: &Session<'_>, global: &GlobalArgs) {
     };
     let found = session.sink.sorted();
     for d in &found {
-        eprint!("{}", render(d, &session.sources, format));
+        let _ = write!(io::stderr(), "{}", render(d, &session.sources, format));
         if matches!(format, Format::Full { .. }) {
-            eprintln!();
+            say!();
         }
     }
     if let (FormatArg::Full, true) = (global.format, !found.is_empty()) {
@@ -116,7 +124,7 @@ fn summary(found: &[Diagnostic]) {
             .into_iter()
             .flatten()
             .collect();
-    eprintln!("{}", parts.join(", "));
+    say!("{}", parts.join(", "));
 }
 
 /// Colours on a terminal, unless `NO_COLOR` says otherwise.
@@ -129,13 +137,13 @@ fn stopped(stop: &Stop, global: &GlobalArgs) -> u8 {
     match stop {
         Stop::Reported(_) => KURFILE,
         Stop::Data(e) => {
-            eprint!("{}", e.render(matches!(global.format, FormatArg::Json)));
+            let _ = write!(io::stderr(), "{}", e.render(matches!(global.format, FormatArg::Json)));
             e.exit().code()
         }
         Stop::Internal { stage, message, dump } => {
             internal_error(&format!("{stage}: {message}"));
             if !dump.is_empty() {
-                eprintln!("{dump}");
+                say!("{dump}");
             }
             INTERNAL
         }
@@ -145,11 +153,11 @@ fn stopped(stop: &Stop, global: &GlobalArgs) -> u8 {
 /// Prints what `--time-passes` and `--print-after` ask for.
 fn show_extras(session: &Session<'_>, compile: &CompileArgs) {
     for (title, text) in &session.printed {
-        eprintln!("// {title}\n{text}");
+        say!("// {title}\n{text}");
     }
     if compile.time_passes {
         for t in &session.timings {
-            eprintln!("{:>10.3} ms  {:<6} {}", t.time.as_secs_f64() * 1e3, t.step, t.name);
+            say!("{:>10.3} ms  {:<6} {}", t.time.as_secs_f64() * 1e3, t.step, t.name);
         }
     }
 }
@@ -160,7 +168,7 @@ fn out(text: &str) -> u8 {
         Ok(()) => 0,
         Err(e) if e.kind() == io::ErrorKind::BrokenPipe => 0,
         Err(e) => {
-            eprintln!("error[write-failed]: cannot write to standard output: {e}");
+            say!("error[write-failed]: cannot write to standard output: {e}");
             1
         }
     }

@@ -16,13 +16,13 @@ pub(super) fn opt(file: &str, passes: &[String]) -> u8 {
         std::fs::read_to_string(file).map(|t| text = t)
     };
     if let Err(e) = read {
-        eprintln!("error[missing-file]: cannot read `{file}`: {e}");
+        say!("error[missing-file]: cannot read `{file}`: {e}");
         return 1;
     }
     let graphs = match parse_graphs(&text) {
         Ok(g) => g,
         Err(e) => {
-            eprintln!("error[ir-syntax]: {file}:{e}");
+            say!("error[ir-syntax]: {file}:{e}");
             return KURFILE;
         }
     };
@@ -33,7 +33,7 @@ pub(super) fn opt(file: &str, passes: &[String]) -> u8 {
     for mut g in graphs {
         let findings = verify(&g);
         if !findings.is_empty() {
-            eprintln!("error[ir-invalid]: the graph breaks its own rules\n{}", annotate(&g, &findings));
+            say!("error[ir-invalid]: the graph breaks its own rules\n{}", annotate(&g, &findings));
             return KURFILE;
         }
         for name in passes {

@@ -47,7 +47,8 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
     let stem = Path::new(kurfile).file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let about = About {
         stem,
-        invocation: format!("kurc … {kurfile}"),
+        invocation: "kurc".to_owned(),
+        kurfile: Some(kurfile.to_owned()),
         directory: None,
         hash: None,
         code: Some(code.level.to_string()),

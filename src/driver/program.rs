@@ -62,7 +62,9 @@ pub(super) fn probe(
         SupplierSpec::Mnist { images, .. } => images.path.clone(),
     });
     let found = data::probe(&section, &inputs, &hints)?;
-    let shape = |s: ProbedSource| (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone() });
+    let reshapes = section.data.iter().all(|s| matches!(s, SupplierSpec::Csv(_)));
+    let shape =
+        |s: ProbedSource| (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone(), reshapes });
     Ok(Some(found.sources.into_iter().map(shape).collect()))
 }
 

@@ -57,6 +57,11 @@ pub fn verify(g: &Graph) -> Vec<Finding> {
     if let Some(w) = names.windows(2).find(|w| w[0] == w[1]) {
         out.push(Finding { node: None, message: format!("two results are called `{}`", w[0].1) });
     }
+    let mut state_names: Vec<&str> = g.states.iter().map(|s| s.name.as_str()).collect();
+    state_names.sort_unstable();
+    if let Some(w) = state_names.windows(2).find(|w| w[0] == w[1]) {
+        out.push(Finding { node: None, message: format!("two states are called `{}`", w[0]) });
+    }
     for s in &g.states {
         if s.ty.shape.iter().any(|d| !d.is_const()) {
             out.push(Finding { node: None, message: format!("state `{}` has no constant shape", s.name) });

@@ -11,6 +11,9 @@ use crate::ir::op::{Control, ConvAttrs, Op, PoolAttrs};
 use crate::ir::types::Type;
 use crate::model::types::{Activation, Border, Layer, LayerId, LayerKind, PoolKind, Spanned};
 
+/// Elements of one tensor, or of one sample of a layer, beyond which a model is refused: 256 GiB of f32.
+const MAX_ELEMENTS: u64 = 1 << 36;
+
 /// ε of batch normalisation (Keras).
 const BATCH_NORM_EPSILON: f64 = 1e-3;
 
@@ -85,28 +88,28 @@ fn input(
             full
         }
         (Some(s), Some(d)) => {
-            if s.value.len() != d.shape.len() {
-                let text = format!(
-                    "input `{}` is declared with {} sizes, but the data has {}",
-                    layer.name,
-                    s.value.len(),
-                    d.shape.len()
-                );
-                let e = Diagnostic::error("shape-mismatch", text)
-                    .at(s.span, "declared here")
-                    .note(format!("`{}` gives {:?} per sample", d.source, d.shape))
-                    .help(format!("write `shape: {:?}`, or leave `shape` out", d.shape));
-                return Err(cx.sink.fail(e));
+            let product = |v: &[u64]| v.iter().copied().fold(1u64, u64::saturating_mul);
+            let full: Option<Vec<u64>> = s.value.iter().copied().collect();
+            match full {
+                // Columns have no shape of their own: any with as many elements will do.
+                Some(full) if d.reshapes && product(&full) == product(&d.shape) => full,
+                _ if s.value.len() == d.shape.len()
+                    && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b)) =>
+                {
+                    d.shape
+                }
+                _ => {
+                    let text = format!("input `{}` is declared with another shape than its data has", layer.name);
+                    let mut e = Diagnostic::error("shape-mismatch", text)
+                        .at(s.span, "declared here")
+                        .note(format!("`{}` gives {:?} per sample", d.source, d.shape))
+                        .help(format!("write `shape: {:?}`, or leave `shape` out", d.shape));
+                    if d.reshapes {
+                        e = e.help(format!("any shape of {} numbers fits the columns", product(&d.shape)));
+                    }
+                    return Err(cx.sink.fail(e));
+                }
             }
-            if s.value.iter().zip(&d.shape).any(|(a, b)| a.is_some_and(|a| a != *b)) {
-                let text =
-                    format!("input `{}` is declared with another shape than its data; the data wins", layer.name);
-                let w = Diagnostic::warning("input-shape-ignored", text)
-                    .at(s.span, "declared here")
-                    .note(format!("`{}` gives {:?} per sample", d.source, d.shape));
-                cx.sink.push(w);
-            }
-            d.shape
         }
     };
     let mut dims = vec![Dim::batch()];
@@ -122,6 +125,11 @@ fn input(
         }
         dims.push(Dim::constant(*s));
     }
+    if Dim::product(&dims).coef() > MAX_ELEMENTS {
+        let d = Diagnostic::error("model-too-large", format!("one sample of input `{}` is too large", layer.name))
+            .at(layer.span, format!("its shape is {shape:?}"));
+        return Err(cx.sink.fail(d));
+    }
     Ok(cx.input(&layer.name, InputRole::Data, dims, Some(at)))
 }
 
@@ -135,7 +143,19 @@ fn state(
     shape: &[u64],
     init: Init,
 ) -> NodeId {
+    if cx.graph.states.iter().any(|s| s.name == name) {
+        let message = format!("two layers keep a tensor called `{name}`");
+        let help = format!("rename `{}`: the inner layers of a `dense` list are called NAME.0, NAME.1, …", layer.name);
+        cx.sink.push(Diagnostic::error("duplicate-tensor", message).at(layer.span, "this name is taken").help(help));
+    }
     let ty = Type::f32(shape.iter().map(|s| Dim::constant(*s)).collect());
+    if ty.len().coef() > MAX_ELEMENTS {
+        let message = format!("the tensor `{name}` of `{}` is too large", layer.kind.word());
+        let d = Diagnostic::error("model-too-large", message)
+            .at(layer.span, format!("it would have the shape {shape:?}"))
+            .help("use fewer units or kernels, or make the layers before it smaller");
+        cx.sink.push(d);
+    }
     let trainable = role == StateRole::Param && !layer.freeze;
     cx.graph.states.push(State { name, role, ty: ty.clone(), init, trainable });
     let index = u32::try_from(cx.graph.states.len() - 1).unwrap_or(u32::MAX);

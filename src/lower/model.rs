@@ -147,13 +147,18 @@ pub fn lower(
     for o in &kurfile.outputs {
         let Some(v) = cx.value(o.layer) else { continue };
         outputs.push((cx.graph.shape(v.node)[1..].to_vec(), v.logits.is_some()));
-        if mode == Mode::Infer {
+        // The test step leaves regressions behind too, so that errors can be told in the units of a scaled target.
+        let regression = kurfile.losses.iter().any(|l| {
+            l.kind == crate::model::types::LossKind::MeanSquaredError && kurfile.outputs[l.output].name == o.name
+        });
+        if mode == Mode::Infer || mode == Mode::Test && regression {
             cx.graph.results.push(GraphResult { role: Role::Output(o.name.clone()), value: v.node });
         }
     }
     if mode != Mode::Infer {
         losses::lower(&mut cx)?;
     }
+    cx.sink.check()?;
     let mut graph = cx.graph;
     graph.compact();
     Ok(Lowered { graph, layers: info, outputs })

@@ -309,6 +309,8 @@ pub struct DataShape {
     pub shape: Vec<u64>,
     /// Where it was learned from, for messages: `iris-train.csv`.
     pub source: String,
+    /// Whether only the number of elements counts, since columns have no shape of their own.
+    pub reshapes: bool,
 }
 
 /// Data sections only, for the look at the data before the model is lowered.

@@ -23,6 +23,7 @@ fn open(threads: Option<usize>) -> Result<(Executor, About)> {
     let about = About {
         stem: file.file_stem().map_or_else(|| payload.program.run.name.clone(), |s| s.to_string_lossy().into_owned()),
         invocation: std::env::args().next().unwrap_or_else(|| file.display().to_string()),
+        kurfile: None,
         directory: file.parent().map(Path::to_owned),
         hash: Some(payload.hash),
         code: Some(payload.level.to_string()),

@@ -58,7 +58,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
         job.output.weights.as_deref(),
         &about.stem,
         about.directory.as_deref(),
-        &about.invocation,
+        &about.command("train"),
     )?;
     let meta = cx::restore(&mut cx.engine, &weights)?;
     let shown = weights.display().to_string();

@@ -23,7 +23,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &TestArgs) -> Result<()> {
         args.weights.as_deref(),
         &about.stem,
         about.directory.as_deref(),
-        &about.invocation,
+        &about.command("train"),
     )?;
     let shown = path.display().to_string();
     let meta = cx::restore(&mut cx.engine, &path)?;

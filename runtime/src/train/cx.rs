@@ -16,14 +16,25 @@ use crate::weights::{self, Loaded, Meta, in_weights};
 pub struct About {
     /// Stem of default weight names: that of the executable, or of the Kurfile for a run in memory.
     pub stem: String,
-    /// How the user calls the program, for advice: `./model.bin`, or `kurc … Kurfile.yml`.
+    /// How the user calls the program, for advice: `./model.bin`, or `kurc`.
     pub invocation: String,
+    /// The Kurfile, which `kurc` takes behind the command.
+    pub kurfile: Option<String>,
     /// Directory of the executable, where default weights are looked for too.
     pub directory: Option<PathBuf>,
     /// SHA-256 of the payload, in hex.
     pub hash: Option<String>,
     /// Instruction set of the generated code in use.
     pub code: Option<String>,
+}
+
+impl About {
+    /// A command as the user would type it: `./model.bin train`, `kurc train Kurfile.yml`.
+    #[must_use]
+    pub fn command(&self, word: &str) -> String {
+        let kurfile = self.kurfile.as_ref().map_or_else(String::new, |k| format!(" {k}"));
+        format!("{} {word}{kurfile}", self.invocation)
+    }
 }
 
 /// The context of a command.

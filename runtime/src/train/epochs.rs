@@ -1,5 +1,7 @@
 //! The loop over epochs and batches.
 
+use std::path::PathBuf;
+
 use std::time::Duration;
 
 use super::check;
@@ -45,6 +47,10 @@ pub(super) struct Summary {
     pub(super) saved: Vec<String>,
     /// Whether training can continue from one of them.
     pub(super) can_resume: bool,
+    /// The file to name when continuing, where it is not the one that `train` takes by itself.
+    pub(super) resume_weights: Option<String>,
+    /// A file for the best weights that no epoch of this run was good enough for.
+    pub(super) unbeaten: Option<String>,
 }
 
 /// What one pass over the train data took.
@@ -70,6 +76,8 @@ pub(super) struct Trainer<'a, E> {
     pub(super) best_train: Option<Target>,
     pub(super) best_valid: Option<Target>,
     pub(super) last: Option<Target>,
+    /// Where an interrupted training without a `last` file goes.
+    pub(super) interrupted: Option<Target>,
 }
 
 impl<E: Engine> Trainer<'_, E> {
@@ -97,11 +105,16 @@ impl<E: Engine> Trainer<'_, E> {
                 break;
             }
         }
-        if let Some(last) = &mut self.last {
-            last.save(self.engine, &self.meta, &self.progress, self.console)?;
+        if let Some(last) = &mut self.last
+            && let Err(e) = last.save(self.engine, &self.meta, &self.progress, self.console)
+        {
+            return Err(self.give_up(e));
         }
         self.flush(true)?;
-        let targets = || [&self.best_train, &self.best_valid, &self.last].into_iter().flatten();
+        if matches!(end, End::Signal(_) | End::OutputGone) && self.last.is_none() {
+            self.save_interrupted()?;
+        }
+        let targets = || [&self.best_train, &self.best_valid, &self.last, &self.interrupted].into_iter().flatten();
         let mut saved: Vec<String> = Vec::new();
         for path in targets().filter(|t| t.saved_epochs().is_some()).map(Target::shown) {
             if !saved.contains(&path) {
@@ -117,9 +130,22 @@ impl<E: Engine> Trainer<'_, E> {
             left: total.map(|t| t - done),
             partial,
             can_resume: resume.is_some(),
+            resume_weights: self.interrupted.as_ref().map(Target::shown),
+            unbeaten: targets().filter(|t| t.saved_epochs().is_none()).map(Target::shown).next(),
             saved,
         };
         Ok((end, summary))
+    }
+
+    /// A Kurfile without a `last` file still loses nothing to an interrupt: the state goes beside the best weights.
+    fn save_interrupted(&mut self) -> Result<()> {
+        let Some(beside) = [&self.best_train, &self.best_valid].into_iter().flatten().next().map(Target::shown) else {
+            return Ok(());
+        };
+        let mut target = Target::new(PathBuf::from(format!("{beside}.interrupted")), true, "interrupted");
+        target.save(self.engine, &self.meta, &self.progress, self.console)?;
+        self.interrupted = Some(target);
+        Ok(())
     }
 
     /// Trains one epoch, or what is left of an interrupted one; `None` when it was interrupted.
@@ -178,6 +204,10 @@ impl<E: Engine> Trainer<'_, E> {
         let epoch = self.progress.epochs;
         let validated = self.validate(epoch)?;
         self.report(total, &means.all(), validated.as_deref(), pass);
+        let loss = validated.as_ref().and_then(|m| m.iter().find(|(n, _)| n == LOSS).or(m.first())).map(|(_, v)| *v);
+        if let Some(loss) = loss.filter(|l| !l.is_finite()) {
+            return Err(diverged(self.engine.program(), loss, epoch, None, None));
+        }
         if let Some(loss) = means.loss()
             && self.progress.best_train.is_none_or(|best| loss < best)
         {
@@ -186,16 +216,12 @@ impl<E: Engine> Trainer<'_, E> {
                 target.keep(self.engine, &self.meta, &self.progress, self.console)?;
             }
         }
-        let loss = validated.as_ref().and_then(|m| m.iter().find(|(n, _)| n == LOSS).or(m.first())).map(|(_, v)| *v);
-        if let Some(loss) = loss {
-            if !loss.is_finite() {
-                return Err(diverged(self.engine.program(), loss, epoch, None, None));
-            }
-            if self.progress.best_valid.is_none_or(|best| loss < best) {
-                self.progress.best_valid = Some(loss);
-                if let Some(target) = &mut self.best_valid {
-                    target.keep(self.engine, &self.meta, &self.progress, self.console)?;
-                }
+        if let Some(loss) = loss
+            && self.progress.best_valid.is_none_or(|best| loss < best)
+        {
+            self.progress.best_valid = Some(loss);
+            if let Some(target) = &mut self.best_valid {
+                target.keep(self.engine, &self.meta, &self.progress, self.console)?;
             }
         }
         self.flush(false)?;

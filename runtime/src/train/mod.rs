@@ -86,7 +86,15 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
         }
         None => None,
     };
-    let progress = start.apply(cx, seed)?;
+    let mut progress = start.apply(cx, seed)?;
+    let fingerprint = data.fingerprint();
+    if progress.data != fingerprint {
+        // Losses on other data say nothing about which weights are the best for this.
+        if progress.best_train.is_some() || progress.best_valid.is_some() {
+            cx.console.note("the training data is not that of the run before; the best loss starts anew");
+        }
+        progress = Progress { data: fingerprint, best_train: None, best_valid: None, ..progress };
+    }
     let epochs = options.epochs.or(run.epochs);
     announce(cx, &run, &data, validation.as_ref().map(|(f, _)| f.samples()), &feeder, seed, &progress, epochs);
     let meta = Meta {
@@ -111,6 +119,7 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
         best_train: target(&paths, paths.best_train.as_deref(), "best"),
         best_valid: target(&paths, paths.best_valid.as_deref(), "best"),
         last: target(&paths, paths.last.as_deref(), "last"),
+        interrupted: None,
     };
     let clock = Instant::now();
     let (end, summary) = trainer.run(epochs)?;
@@ -154,6 +163,8 @@ struct Start {
     meta: Option<Meta>,
     optimizer: Option<Loaded<Progress>>,
     path: String,
+    /// Why the optimizer state beside the weights is not used.
+    doubt: Option<String>,
 }
 
 impl Start {
@@ -170,9 +181,17 @@ impl Start {
         }
         let mut loaded: Loaded<Meta> = weights::load(initial, cx.engine.program(), in_weights)?;
         let beside = optimizer_path(initial);
-        let optimizer =
-            if beside.exists() { Some(weights::load(&beside, cx.engine.program(), in_optimizer)?) } else { None };
-        Ok(Start { meta: loaded.meta.take(), weights: Some(loaded), optimizer, path: shown })
+        let mut doubt = None;
+        let optimizer = match beside.exists().then(|| weights::load(&beside, cx.engine.program(), in_optimizer)) {
+            None => None,
+            Some(Ok(state)) => Some(state),
+            // The weights are sound; another optimizer or a damaged file beside them costs only its moments.
+            Some(Err(e)) => {
+                doubt = Some(e.message().to_owned());
+                None
+            }
+        };
+        Ok(Start { meta: loaded.meta.take(), weights: Some(loaded), optimizer, path: shown, doubt })
     }
 
     fn learned(&self) -> Option<&Learned> {
@@ -205,6 +224,9 @@ impl Start {
             }
             None => Progress { epochs, ..Progress::default() },
         };
+        if let Some(doubt) = &self.doubt {
+            cx.console.note(&format!("the optimizer starts anew: {doubt}"));
+        }
         let done = count_epochs(progress.epochs);
         cx.console.progress(&format!("Continuing from `{}` after {done}.", self.path));
         Ok(progress)
@@ -257,6 +279,10 @@ fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, se
             cx.console.progress(&format!("Completed {} in {seconds:.1} s.", count_epochs(summary.epochs)));
             if !saved.is_empty() {
                 cx.console.progress(&format!("Saved {saved}."));
+            } else if let Some(path) = &summary.unbeaten {
+                cx.console.progress(&format!(
+                    "Nothing was saved: no epoch was better than the best before, whose weights `{path}` keeps."
+                ));
             }
         }
         End::Signal(_) | End::OutputGone => {
@@ -268,12 +294,13 @@ fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, se
             if !summary.can_resume {
                 cx.console.progress("Nothing was saved to continue from; `last` in the Kurfile's `weights`, or `--weights FILE`, names a file.");
             } else {
-                let weights = options.weights.as_ref().map_or_else(String::new, |w| format!(" --weights {w}"));
+                let weights = summary.resume_weights.as_ref().or(options.weights.as_ref());
+                let weights = weights.map_or_else(String::new, |w| format!(" --weights {w}"));
                 let data = options.data.as_ref().map_or_else(String::new, |d| format!(" {d}"));
                 let rest = summary.left.map_or_else(String::new, |n| format!(" --epochs {n}"));
                 cx.console.progress(&format!(
-                    "Saved {saved}. Continue with `{} train{data}{rest}{weights}`.",
-                    cx.about.invocation
+                    "Saved {saved}. Continue with `{}{data}{rest}{weights}`.",
+                    cx.about.command("train")
                 ));
             }
         }

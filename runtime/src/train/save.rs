@@ -8,12 +8,24 @@ use std::time::{Duration, Instant};
 
 use super::console::Console;
 use super::engine::Engine;
-use crate::error::Result;
+use crate::error::{Error, Exit, Result};
 use crate::plan::Program;
 use crate::weights::{self, Meta, Progress, content_hash, in_optimizer, in_weights, optimizer_path};
 
 /// Time between two writes of one file.
 const PERIOD: Duration = Duration::from_secs(1);
+
+/// The loss of a batch is computed before its update, so an update that ruins the weights shows in no loss before the
+/// next batch. No such weights are ever kept.
+fn check_finite<'a>(program: &Program, state: impl Fn(usize) -> &'a [f32], meta: &Meta) -> Result<()> {
+    for (i, spec) in program.state.iter().enumerate().filter(|(_, s)| in_weights(s)) {
+        if state(i).iter().any(|v| !v.is_finite()) {
+            let message = format!("the weights `{}` are no longer finite after epoch {}", spec.name, meta.epochs);
+            return Err(Error::new(Exit::Diverged, "diverged", message));
+        }
+    }
+    Ok(())
+}
 
 /// A weights file that training writes.
 #[derive(Debug)]
@@ -88,6 +100,7 @@ impl Target {
             return self.save(engine, meta, progress, console);
         }
         let program = engine.program();
+        check_finite(program, |i| engine.state(i), meta)?;
         let wanted = |i: usize| in_weights(&program.state[i]) || (self.optimizer && in_optimizer(&program.state[i]));
         let mut states = self.pending.take().map_or_else(|| vec![Vec::new(); program.state.len()], |s| s.states);
         for (i, copy) in states.iter_mut().enumerate().filter(|(i, _)| wanted(*i)) {
@@ -110,6 +123,7 @@ impl Target {
         console: &mut Console,
     ) -> Result<()> {
         let program = engine.program();
+        check_finite(program, |i| engine.state(i), meta)?;
         let states: Vec<&[f32]> = (0..program.state.len()).map(|i| engine.state(i)).collect();
         self.pending = None;
         self.write(program, &states, meta, progress, console)

@@ -202,6 +202,9 @@ fn weights_that_cannot_be_used_or_written_are_told_before_training() {
     let (result, _, _, _) = train_with(linear(spec.clone()), &epochs(1));
     assert_eq!(result.expect_err("must exist").id(), "no-weights");
     fs::write(bench.path("w"), "no weights").expect("write");
+    let (result, _, _, _) = train_with(linear(spec.clone()), &epochs(1));
+    assert_eq!(result.expect_err("some other file").id(), "save-weights");
+    fs::write(bench.path("w"), b"\x40\0\0\0\0\0\0\0{cut short").expect("write");
     let (result, _, _, _) = train_with(linear(spec), &epochs(1));
     assert_eq!(result.expect_err("damaged").id(), "weights-damaged");
     let closed = TrainOptions { weights: Some("/proc/none/w".into()), ..epochs(1) };

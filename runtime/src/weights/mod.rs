@@ -55,6 +55,9 @@ pub struct Progress {
     pub epochs: u64,
     /// The epoch that was interrupted, if one was.
     pub partial: Option<Partial>,
+    /// Fingerprint of the training data that the best losses were seen on.
+    #[serde(default)]
+    pub data: u64,
     /// Lowest training loss of a whole epoch.
     pub best_train: Option<f64>,
     /// Lowest validation loss.
@@ -166,7 +169,26 @@ pub fn check_writable(path: &Path) -> Result<()> {
     if path.is_dir() {
         return Err(weight_folder(&shown));
     }
+    if holds_something_else(path) {
+        let message = format!("`{shown}` exists and is no weights file; it will not be overwritten");
+        return Err(Error::new(crate::error::Exit::Run, "save-weights", message)
+            .help("name another file for the weights, or remove this one"));
+    }
     atomic::check(path).map_err(fail)
+}
+
+/// Whether a regular file is there that is neither empty nor begins like a safetensors file (the length of a JSON
+/// header, then `{`): some other file of the user's.
+fn holds_something_else(path: &Path) -> bool {
+    use std::io::Read as _;
+    let Ok(metadata) = fs::metadata(path) else { return false };
+    if !metadata.is_file() || metadata.len() == 0 {
+        return false;
+    }
+    let mut head = [0; 9];
+    let read = fs::File::open(path).and_then(|mut f| f.read_exact(&mut head));
+    let header = u64::from_le_bytes([head[0], head[1], head[2], head[3], head[4], head[5], head[6], head[7]]);
+    read.is_err() || head[8] != b'{' || header > 100_000_000
 }
 
 /// Reads a file and checks that it has exactly the tensors that `wants` chooses.
@@ -202,7 +224,14 @@ pub fn load<M: DeserializeOwned>(path: &Path, program: &Program, wants: fn(&Stat
     let mut tensors = Vec::new();
     for (index, state) in program.state.iter().enumerate().filter(|(_, s)| wants(s)) {
         let view = file.tensor(&state.name).map_err(|e| damaged(e.to_string()))?;
-        let values = view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        let values: Vec<f32> =
+            view.data().chunks_exact(4).map(|b| f32::from_le_bytes([b[0], b[1], b[2], b[3]])).collect();
+        if let Some(bad) = values.iter().find(|v| !v.is_finite()) {
+            let message = format!("`{shown}` holds the value {bad} in `{}`", state.name);
+            return Err(Error::new(crate::error::Exit::Run, "weights-damaged", message)
+                .at(Place::file(&shown))
+                .help("the training that wrote it had diverged; train anew with `train --fresh`"));
+        }
         tensors.push((index, values));
     }
     Ok(Loaded { meta, tensors })

@@ -131,7 +131,7 @@ pub fn for_reading(
     }
     let error =
         Error::new(Exit::Run, "no-weights", format!("there are no weights: {} does not exist", names.join(" or ")));
-    Err(error.help(format!("train first: `{program} train`")).help("or name a weights file with `--weights FILE`"))
+    Err(error.help(format!("train first: `{program}`")).help("or name a weights file with `--weights FILE`"))
 }
 
 #[cfg(test)]
@@ -194,16 +194,16 @@ mod tests {
         let at = |name: &str| dir.path().join(name).display().to_string();
         std::fs::write(at("last"), "").expect("write");
         let spec = run(None, Some(&at("best")), Some(&at("last")));
-        let found = for_reading(&spec, Reader::Test, None, "m", None, "./m").expect("found");
+        let found = for_reading(&spec, Reader::Test, None, "m", None, "./m train").expect("found");
         assert_eq!(found, PathBuf::from(at("last")));
-        let error = for_reading(&run(None, None, None), Reader::Evaluate, Some("none"), "m", None, "./m");
+        let error = for_reading(&run(None, None, None), Reader::Evaluate, Some("none"), "m", None, "./m train");
         assert_eq!(
             error.expect_err("missing").to_string(),
             "error[no-weights]: there are no weights: `none` does not exist\n  = help: train first: `./m train`\n  = help: or name a weights file with `--weights FILE`"
         );
         std::fs::write(at("m.safetensors"), "").expect("write");
         let found =
-            for_reading(&run(None, None, None), Reader::Test, None, "m", Some(dir.path()), "./m").expect("found");
+            for_reading(&run(None, None, None), Reader::Test, None, "m", Some(dir.path()), "./m train").expect("found");
         assert_eq!(found, dir.path().join("m.safetensors"));
     }
 }
