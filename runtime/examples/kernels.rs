@@ -3,10 +3,11 @@
 //! the same run. A cycle is what a chain of fused multiply-adds measured in this run says it is, so the figures hold on a
 //! machine whose clock varies.
 
+use std::cell::RefCell;
 use std::hint::black_box;
 use std::time::Instant;
 
-use kur_runtime::cpu::{self, Io, Level};
+use kur_runtime::cpu::{self, Io, Level, Task};
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::{ConvGeometry, LibCall};
 use kur_runtime::pool::Pool;
@@ -149,21 +150,13 @@ impl Bench {
         let (flops, _) = cpu::work(call, &[1]).expect("valid sizes");
         let mut bufs: Vec<Aligned> = lens.iter().map(|l| Aligned::new(*l)).collect();
         let scratch = kernel.scratch();
-        let (mut shared, local) = (Aligned::new(scratch.shared / 4), scratch.local.next_multiple_of(128) / 4);
-        let mut locals = Aligned::new(local * self.options.threads);
+        let mut work = Aligned::new((scratch.shared + self.options.threads * scratch.local) / 4);
         let ptrs: Vec<*mut f32> = bufs.iter_mut().map(Aligned::ptr).collect();
-        let all = All(ptrs, shared.ptr(), locals.ptr());
-        let pool = &mut self.pool;
-        let mut ours = || {
-            for (p, phase) in kernel.phases().iter().enumerate() {
-                let body = |chunk: usize, thread: usize| all.run(&*kernel, p, chunk, thread * local);
-                if phase.parallel {
-                    pool.parallel_for(phase.chunks, &body);
-                } else {
-                    (0..phase.chunks).for_each(|c| body(c, 0));
-                }
-            }
-        };
+        let io = Io { bufs: &ptrs, scratch: work.ptr() };
+        let pool = RefCell::new(&mut self.pool);
+        let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
+        // SAFETY: buffers and scratch are as long as the kernel asked for.
+        let mut ours = || unsafe { kernel.run(&par, &io) };
         let (mut best, mut best_rival, mut best_peak) = (f64::MAX, f64::MAX, f64::MAX);
         let start = Instant::now();
         while start.elapsed().as_secs_f64() < self.options.seconds {
@@ -213,20 +206,6 @@ fn time(f: &mut dyn FnMut()) -> f64 {
         f();
     }
     start.elapsed().as_secs_f64() / count as f64
-}
-
-struct All(Vec<*mut f32>, *mut f32, *mut f32);
-// SAFETY: kernels divide their buffers between chunks; local scratch is per thread.
-unsafe impl Sync for All {}
-
-impl All {
-    fn run(&self, kernel: &dyn cpu::LibKernel, phase: usize, chunk: usize, local: usize) {
-        // SAFETY: buffers and scratch are as long as the kernel asked for.
-        unsafe {
-            let io = Io { bufs: &self.0, shared: self.1, local: self.2.add(local) };
-            kernel.run(phase, chunk, &io);
-        }
-    }
 }
 
 /// Floats that start at a cache line.

@@ -2,7 +2,10 @@
 //! panic that says what differs. Invariants: every level of this processor runs, with 1, 2 and 4 threads, which must agree
 //! in every bit; every buffer ends at an unmapped page, so that a stray access past the end crashes the test.
 
-use super::{Io, Level, LibKernel, buffer_lens, prepare};
+use std::cell::RefCell;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::{Io, Level, Task, buffer_lens, prepare};
 use crate::abi::rng;
 use crate::plan::LibCall;
 use crate::pool::Pool;
@@ -13,7 +16,12 @@ pub(crate) fn values(len: usize, seed: u32) -> Vec<f32> {
     (0..len).map(|i| 2.0 * rng::uniform(stream, i as u32) - 1.0).collect()
 }
 
-/// Memory whose last byte is followed by an unmapped page.
+/// Floats before a [`Guarded`] buffer that must keep their value, and that value.
+const GUARD: usize = 64;
+const CANARY: u32 = 0x7fc0_dead;
+
+/// Memory whose last byte is followed by an unmapped page, with guard cells before it. It starts as NaN, so that using
+/// what was not written shows.
 pub(crate) struct Guarded {
     map: *mut libc::c_void,
     bytes: usize,
@@ -23,7 +31,7 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) fn new(len: usize) -> Guarded {
-        let bytes = (len * 4).next_multiple_of(4096) + 4096;
+        let bytes = ((len + GUARD) * 4).next_multiple_of(4096) + 4096;
         // SAFETY: a fresh mapping; its last page is closed.
         unsafe {
             let prot = libc::PROT_READ | libc::PROT_WRITE;
@@ -32,8 +40,24 @@ impl Guarded {
             assert_ne!(map, libc::MAP_FAILED);
             let last = map.cast::<u8>().add(bytes - 4096);
             assert_eq!(libc::mprotect(last.cast(), 4096, libc::PROT_NONE), 0);
-            Guarded { map, bytes, start: last.cast::<f32>().sub(len), len }
+            let start = last.cast::<f32>().sub(len);
+            std::slice::from_raw_parts_mut(start.sub(GUARD), len + GUARD).fill(f32::from_bits(CANARY));
+            Guarded { map, bytes, start, len }
         }
+    }
+
+    /// Holds a copy of `data`.
+    pub(crate) fn of(data: &[f32]) -> Guarded {
+        let mut new = Guarded::new(data.len());
+        new.slice().copy_from_slice(data);
+        new
+    }
+
+    /// Panics if a guard cell was written.
+    pub(crate) fn check(&self) {
+        // SAFETY: the guard cells lie in the mapping.
+        let cells = unsafe { std::slice::from_raw_parts(self.start.sub(GUARD), GUARD) };
+        assert!(cells.iter().all(|x| x.to_bits() == CANARY), "a buffer was written before its start");
     }
 
     pub(crate) fn slice(&mut self) -> &mut [f32] {
@@ -53,19 +77,33 @@ impl Drop for Guarded {
     }
 }
 
-struct Shared<'a>(&'a dyn LibKernel, Vec<*mut f32>, *mut f32, Vec<*mut f32>);
-// SAFETY: kernels divide their buffers between chunks; local scratch is per thread.
-unsafe impl Sync for Shared<'_> {}
-
-impl Shared<'_> {
-    fn run(&self, phase: usize, chunk: usize, thread: usize) {
-        let io = Io { bufs: &self.1, shared: self.2, local: self.3[thread] };
-        // SAFETY: buffers and scratch have the lengths asked for.
-        unsafe { self.0.run(phase, chunk, &io) };
+/// Runs tasks last to first on `threads` threads, each taking the next when it is free.
+pub(crate) fn backwards(threads: usize) -> impl Fn(usize, &Task<'_>) {
+    move |tasks, task| {
+        let next = AtomicUsize::new(0);
+        let work = |worker| {
+            loop {
+                let t = next.fetch_add(1, Ordering::Relaxed);
+                if t >= tasks {
+                    break;
+                }
+                task(tasks - 1 - t, worker);
+            }
+        };
+        if threads == 1 {
+            work(0);
+            return;
+        }
+        std::thread::scope(|s| {
+            for w in 0..threads {
+                let work = &work;
+                s.spawn(move || work(w));
+            }
+        });
     }
 }
 
-/// Runs a call; all phases on the pool, whatever they say of the work.
+/// Runs a call on the pool, with exactly the scratch memory that it asks for.
 pub(crate) fn run(call: &LibCall, syms: &[u64], level: Level, pool: &mut Pool, inputs: &[&[f32]]) -> Vec<f32> {
     let kernel = prepare(call, syms, level).expect("valid sizes");
     let lens = buffer_lens(call, syms).expect("valid sizes");
@@ -77,19 +115,15 @@ pub(crate) fn run(call: &LibCall, syms: &[u64], level: Level, pool: &mut Pool, i
     let last = lens.len() - 1;
     bufs[last].slice().fill(f32::NAN);
     let scratch = kernel.scratch();
-    let mut shared = Guarded::new(scratch.shared.next_multiple_of(64) / 4);
-    shared.slice().fill(f32::NAN);
-    let locals: Vec<Guarded> =
-        (0..pool.threads()).map(|_| Guarded::new(scratch.local.next_multiple_of(64) / 4)).collect();
-    let all = Shared(
-        &*kernel,
-        bufs.iter().map(Guarded::ptr).collect(),
-        shared.ptr(),
-        locals.iter().map(Guarded::ptr).collect(),
-    );
-    for (p, phase) in kernel.phases().iter().enumerate() {
-        pool.parallel_for(phase.chunks, &|chunk, thread| all.run(p, chunk, thread));
-    }
+    let mut work = Guarded::new((scratch.shared + pool.threads() * scratch.local) / 4);
+    work.slice().fill(f32::NAN);
+    let ptrs: Vec<*mut f32> = bufs.iter().map(Guarded::ptr).collect();
+    let pool = RefCell::new(pool);
+    let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
+    // SAFETY: buffers and scratch have the lengths asked for.
+    unsafe { kernel.run(&par, &Io { bufs: &ptrs, scratch: work.ptr() }) };
+    work.check();
+    bufs.iter().for_each(Guarded::check);
     bufs[last].slice().to_vec()
 }
 

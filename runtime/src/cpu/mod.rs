@@ -1,6 +1,6 @@
 //! Library kernels: what generated code cannot do at full speed. In: a [`LibCall`] and the values of its symbols. Out: a
-//! prepared [`LibKernel`], a list of parallel regions over fixed chunks. Invariants: no allocation after preparation;
-//! the chunks and the arithmetic in them depend on sizes and [`Level`] only, so results are bit-identical for any number
+//! prepared [`LibKernel`], which runs its tasks through a [`Par`]. Invariants: no allocation after preparation;
+//! the tasks and the arithmetic in them depend on sizes and [`Level`] only, so results are bit-identical for any number
 //! of threads; nothing is read or written outside the buffers whose lengths [`buffer_lens`] gives.
 
 #[cfg(test)]
@@ -11,6 +11,7 @@ mod tests;
 
 mod conv;
 mod gemm;
+mod par;
 mod pooling;
 mod rows;
 mod simd;
@@ -18,58 +19,47 @@ pub mod vmath;
 
 use std::fmt;
 
+use conv::Convolution;
 pub use level::{Level, LevelError, processor_name};
+pub use par::{Par, Task};
 use pooling::{PoolOp, Pooling};
 use rows::{RowOp, Rows};
 
 use crate::dim::Dim;
 use crate::plan::{ConvGeometry, LibCall, PoolGeometry};
 
-/// Bytes of scratch memory a kernel needs.
+/// Bytes of scratch memory a kernel needs: `shared + threads * local`, in one piece. Undefined at the start of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Scratch {
-    /// Kept from the first to the last phase, seen by all threads.
+    /// Whatever the number of threads.
     pub shared: usize,
-    /// Per thread, undefined at the start of every chunk.
+    /// For each thread.
     pub local: usize,
 }
 
-/// One parallel region of a kernel.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Phase {
-    /// Number of chunks.
-    pub chunks: usize,
-    /// Whether there is enough work for several threads.
-    pub parallel: bool,
-}
-
-/// What a chunk works on.
+/// What a call works on.
 #[derive(Clone, Copy, Debug)]
 pub struct Io<'a> {
     /// The call's buffers in the order that [`LibCall`] documents, each as long as [`buffer_lens`] says.
     pub bufs: &'a [*mut f32],
-    /// [`Scratch::shared`] bytes, 64-byte aligned.
-    pub shared: *mut f32,
-    /// [`Scratch::local`] bytes of the running thread, 64-byte aligned.
-    pub local: *mut f32,
+    /// [`LibKernel::scratch`] for as many threads as the [`Par`] has workers, 4-byte aligned.
+    pub scratch: *mut f32,
 }
 
 /// A library call with all sizes known.
 pub trait LibKernel: Send + Sync {
-    /// Its regions; each starts when the one before is complete.
-    fn phases(&self) -> &[Phase];
-
     /// Its scratch memory.
     fn scratch(&self) -> Scratch {
         Scratch::default()
     }
 
-    /// Runs one chunk of one phase.
+    /// Runs the call. `par` decides who runs its tasks, and when it has several regions of them, each starts when the one
+    /// before is complete.
     ///
     /// # Safety
-    /// `io` fulfils what its fields say; the output buffer overlaps no other (softmax may work in place); phases run in
-    /// order, and no chunk runs twice at the same time; the processor has the level it was prepared for.
-    unsafe fn run(&self, phase: usize, chunk: usize, io: &Io<'_>);
+    /// `io` fulfils what its fields say; the output buffer and the scratch memory overlap no other (softmax may work in
+    /// place); `par` keeps what [`Par`] promises; the processor has the level it was prepared for.
+    unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>);
 }
 
 /// A call whose sizes make no sense; a correct compiler never emits one.
@@ -96,12 +86,12 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
     let row = |rows, cols, op| -> Box<dyn LibKernel> { Box::new(Rows::new(size(rows), size(cols), op, level)) };
     Ok(match call {
         LibCall::MatMul { batch, m, n, k, ta, tb } => {
-            let shape = gemm::Shape { batch: size(batch), m: size(m), n: size(n), k: size(k), ta: *ta, tb: *tb };
-            gemm::prepare(shape, level)
+            let (batch, m, n, k) = (size(batch), size(m), size(n), size(k));
+            Box::new(gemm::Product::new(gemm::Problem { batch, m, n, k, ta: *ta, tb: *tb }, level))
         }
-        LibCall::ConvForward(g) => conv::forward(Conv::new(g, syms), level),
-        LibCall::ConvGradInput(g) => conv::grad_input(Conv::new(g, syms), level),
-        LibCall::ConvGradWeight(g) => conv::grad_weight(Conv::new(g, syms), level),
+        LibCall::ConvForward(g) => Box::new(Convolution::forward(&Conv::new(g, syms), level)),
+        LibCall::ConvGradInput(g) => Box::new(Convolution::grad_input(&Conv::new(g, syms), level)),
+        LibCall::ConvGradWeight(g) => Box::new(Convolution::grad_weight(&Conv::new(g, syms), level)),
         LibCall::MaxPool(g) => pool(g, PoolOp::Max),
         LibCall::MaxPoolGrad(g) => pool(g, PoolOp::MaxGrad),
         LibCall::AvgPool(g) => pool(g, PoolOp::Avg),
@@ -119,8 +109,7 @@ pub fn workspace_bytes(call: &LibCall, syms: &[u64], threads: usize) -> Result<u
     let mut most = 0;
     for level in Level::ALL {
         let scratch = prepare(call, syms, level)?.scratch();
-        let local = threads.max(1) * scratch.local.next_multiple_of(128);
-        most = most.max(scratch.shared.next_multiple_of(128) + local);
+        most = most.max(scratch.shared + threads.max(1) * scratch.local);
     }
     Ok(most)
 }

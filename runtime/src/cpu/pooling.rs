@@ -2,8 +2,9 @@
 //! count in an average; the first maximum in row-major window order takes the gradient (a NaN is a maximum); overlapping
 //! windows add in the order of the outputs, within one sample and thread.
 
+use super::par::{Par, Shared, run_tasks};
 use super::simd::{Simd, multiversion};
-use super::{Conv, Io, Level, LibKernel, Phase};
+use super::{Conv, Io, Level, LibKernel};
 
 /// Window cells times channels of a chunk: about 30 µs.
 const CHUNK: usize = 128 << 10;
@@ -24,7 +25,7 @@ pub(crate) struct Pooling {
     /// Forward: output rows of a chunk. Backward: samples of a chunk, as windows of one sample may overlap.
     chunk: usize,
     units: usize,
-    phases: [Phase; 1],
+    chunks: usize,
     kernel: unsafe fn(&Part<'_>),
 }
 
@@ -46,21 +47,19 @@ impl Pooling {
         let chunk = (CHUNK / work.max(1)).max(1);
         // A backward pass over no windows still clears its output.
         let chunks = if forward && row == 0 { 0 } else { units.div_ceil(chunk) };
-        let phases = [Phase { chunks, parallel: chunks >= 2 }];
-        Pooling { conv, op, chunk, units, phases, kernel: part_for(level) }
+        Pooling { conv, op, chunk, units, chunks, kernel: part_for(level) }
     }
 }
 
 impl LibKernel for Pooling {
-    fn phases(&self) -> &[Phase] {
-        &self.phases
-    }
-
-    unsafe fn run(&self, _phase: usize, chunk: usize, io: &Io<'_>) {
-        let from = chunk * self.chunk;
-        let to = (from + self.chunk).min(self.units);
-        // SAFETY: passed on to the caller; chunks write different rows or samples.
-        unsafe { (self.kernel)(&Part { conv: &self.conv, op: self.op, from, to, bufs: io.bufs }) };
+    unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
+        let bufs = Shared(io.bufs);
+        run_tasks(par, self.chunks, &|chunk, _| {
+            let from = chunk * self.chunk;
+            let to = (from + self.chunk).min(self.units);
+            // SAFETY: passed on to the caller; chunks write different rows or samples.
+            unsafe { (self.kernel)(&Part { conv: &self.conv, op: self.op, from, to, bufs: bufs.get() }) };
+        });
     }
 }
 

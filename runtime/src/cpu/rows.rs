@@ -2,8 +2,9 @@
 //! maximum is subtracted first, so logits of any size are exact; a NaN in a row makes the whole row NaN; softmax may work
 //! in place.
 
+use super::par::{Par, Shared, run_tasks};
 use super::simd::{Simd, multiversion};
-use super::{Io, Level, LibKernel, Phase, vmath};
+use super::{Io, Level, LibKernel, vmath};
 
 /// Elements of a chunk: about 30 µs.
 const CHUNK: usize = 32 << 10;
@@ -21,7 +22,7 @@ pub(crate) struct Rows {
     rows: usize,
     cols: usize,
     chunk: usize,
-    phases: [Phase; 1],
+    chunks: usize,
     op: RowOp,
     kernel: unsafe fn(&Part),
 }
@@ -39,30 +40,24 @@ impl Rows {
     pub(crate) fn new(rows: usize, cols: usize, op: RowOp, level: Level) -> Rows {
         let chunk = (CHUNK / cols.max(1)).max(1);
         let chunks = if cols == 0 && op != RowOp::ArgMax { 0 } else { rows.div_ceil(chunk) };
-        let phases = [Phase { chunks, parallel: chunks >= 2 }];
-        Rows { rows, cols, chunk, phases, op, kernel: part_for(level) }
+        Rows { rows, cols, chunk, chunks, op, kernel: part_for(level) }
     }
 }
 
 impl LibKernel for Rows {
-    fn phases(&self) -> &[Phase] {
-        &self.phases
-    }
-
-    unsafe fn run(&self, _phase: usize, chunk: usize, io: &Io<'_>) {
-        let first = chunk * self.chunk;
-        let rows = self.chunk.min(self.rows - first);
+    unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let per_row = if self.op == RowOp::ArgMax { 1 } else { self.cols };
-        // SAFETY: the rows lie within both buffers.
-        unsafe {
-            (self.kernel)(&Part {
-                x: io.bufs[0].add(first * self.cols),
-                y: io.bufs[1].add(first * per_row),
-                rows,
-                cols: self.cols,
-                op: self.op,
-            });
-        }
+        let pointers = Shared((io.bufs[0], io.bufs[1]));
+        run_tasks(par, self.chunks, &|chunk, _| {
+            let (x, y) = pointers.get();
+            let first = chunk * self.chunk;
+            let rows = self.chunk.min(self.rows - first);
+            // SAFETY: the rows lie within both buffers; chunks have different ones.
+            unsafe {
+                let (x, y) = (x.add(first * self.cols), y.add(first * per_row));
+                (self.kernel)(&Part { x, y, rows, cols: self.cols, op: self.op });
+            }
+        });
     }
 }
 

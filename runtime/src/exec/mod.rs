@@ -12,6 +12,7 @@ mod memory;
 mod validate;
 
 use std::any::Any;
+use std::cell::RefCell;
 use std::fmt;
 use std::io;
 
@@ -22,7 +23,7 @@ pub use inspect::{Diagnosis, LaunchTime};
 use memory::Region;
 
 use crate::abi::{KernelArgs, KernelFn};
-use crate::cpu::{Io, Level, processor_name};
+use crate::cpu::{Io, Level, Task, processor_name};
 use crate::dim::{BATCH, MAX_SYMS, Sym};
 use crate::plan::{Plan, Program};
 use crate::pool::Pool;
@@ -80,7 +81,7 @@ pub struct Executor {
     clock: u64,
 }
 
-/// Scratch memory of library kernels: a shared part, then one part per thread.
+/// Scratch memory of library kernels; its parts are as large as any bound kernel needs, and each kernel divides the whole.
 struct Scratch {
     region: Region,
     shared: usize,
@@ -291,22 +292,13 @@ impl Executor {
                 });
             }
             BoundCall::Lib(kernel) => {
-                let base = Base(self.scratch.region.ptr(), bufs);
-                let (shared, local) = (self.scratch.shared, self.scratch.local);
-                for (p, phase) in kernel.phases().iter().enumerate() {
-                    let body = |chunk: usize, thread: usize| {
-                        // SAFETY: scratch holds `shared` bytes and `local` bytes for each thread; buffers were checked
-                        // against `buffer_lens` when they were bound; phases run in order, chunks once.
-                        unsafe { base.run(&**kernel, p, chunk, shared + thread * local) };
-                    };
-                    if phase.parallel {
-                        self.pool.parallel_for(phase.chunks, &body);
-                    } else {
-                        for chunk in 0..phase.chunks {
-                            body(chunk, 0);
-                        }
-                    }
-                }
+                // A kernel runs its regions one after the other, from this thread.
+                let pool = RefCell::new(&mut self.pool);
+                let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
+                let io = Io { bufs, scratch: self.scratch.region.ptr().cast() };
+                // SAFETY: scratch holds `shared` bytes and `local` bytes for each thread, of the largest kernel; buffers
+                // were checked against `buffer_lens` when they were bound, the level when the executor was made.
+                unsafe { kernel.run(&par, &io) };
             }
         }
     }
@@ -327,24 +319,6 @@ impl Kernel {
     unsafe fn run(&self, lo: u64, hi: u64) {
         // SAFETY: passed on to the caller.
         unsafe { (self.entry)(&raw const self.args, lo, hi) };
-    }
-}
-
-/// Scratch memory and buffers of a library call.
-struct Base<'a>(*mut u8, &'a [*mut f32]);
-
-// SAFETY: threads get disjoint local scratch, and kernels divide buffers and shared scratch between chunks.
-unsafe impl Sync for Base<'_> {}
-
-impl Base<'_> {
-    /// # Safety
-    /// As [`crate::cpu::LibKernel::run`], with the thread's local scratch `local` bytes after the start.
-    unsafe fn run(&self, kernel: &dyn crate::cpu::LibKernel, phase: usize, chunk: usize, local: usize) {
-        // SAFETY: `local` lies within the scratch region, and the rest is passed on to the caller.
-        unsafe {
-            let io = Io { bufs: self.1, shared: self.0.cast(), local: self.0.add(local).cast() };
-            kernel.run(phase, chunk, &io);
-        }
     }
 }
 

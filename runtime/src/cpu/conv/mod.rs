@@ -1,60 +1,127 @@
-//! Convolutions as implicit matrix products. In: a geometry. Out: a [`LibKernel`] for the forward pass, the gradient to the
-//! input or to the weights. Invariant: no patch matrix is ever made. A tile reads its rows of A straight from the input (or
-//! from a zero-padded copy of a few of its rows), since neighbouring output cells along the width are a constant distance
-//! apart, and the taps of the kernel are segments of the depth.
+//! Convolutions of one to three spatial axes and their gradients, as implicit matrix products.
+//!
+//! In: tensors with the channels last, x `[batch, d, h, w, cin]`, kernel `[kd, kh, kw, cin, cout]`, y
+//! `[batch, d', h', w', cout]`. Out: y, or the gradient to x or to the kernel. Invariant: as in [`super::gemm`], how
+//! the work is cut and the order of every sum follow from the sizes and the instruction set alone.
+//!
+//! No patch matrix is ever built. The pixels of an output row lie a fixed distance apart in the input, and so do the
+//! rows of a register tile; the taps of a kernel row are one run of memory. So tiles read the input in place, or a copy
+//! of a few of its rows with the padding filled in. The idea is that of the indirect convolution (Dukhan, "The
+//! Indirect Convolution Algorithm", 2019), with strides in place of the pointers.
 
-mod axis;
-mod band;
-mod data;
+mod apply;
+mod pass;
 #[cfg(test)]
 mod tests;
 mod weight;
 
-use super::gemm::{self, Shape};
-use super::{Conv, Level, LibKernel};
+use super::gemm::{Epilogue, Problem, Product, kernels};
+use super::par::Par;
+use super::{Conv, Io, Level, LibKernel, Scratch};
+use apply::Passes;
+use pass::Pass;
+use weight::Weights;
 
-/// The forward pass; buffers x, w, y.
-pub(crate) fn forward(c: Conv, level: Level) -> Box<dyn LibKernel> {
-    match pointwise(&c) {
-        Some(pixels) => {
-            let shape = Shape { batch: 1, m: pixels, n: c.cout, k: c.cin, ta: false, tb: false };
-            gemm::prepare(shape, level)
+/// A convolution, or one of its gradients, that is ready to run.
+pub(crate) enum Convolution {
+    /// It is a plain product of its buffers.
+    Product(Product),
+    /// Forward or gradient to the input.
+    Passes(Passes),
+    /// Gradient to the kernel.
+    Weights(Box<Weights>),
+}
+
+impl Convolution {
+    /// y = cross-correlation of x with the kernel w; buffers x, w, y.
+    pub(crate) fn forward(c: &Conv, level: Level) -> Convolution {
+        if is_empty(c) {
+            zeros(c.batch * c.output.iter().product::<usize>(), c.cout, level)
+        } else if let Some(p) = product(c) {
+            Convolution::Product(Product::new(p, level))
+        } else {
+            Convolution::Passes(Passes::new(kernels(level), vec![Pass::forward(c)]))
         }
-        None => Box::new(data::DataConv::forward(&c, level)),
+    }
+
+    /// Gradient to the input from gy, the gradient to the output; buffers gy, w, gx.
+    pub(crate) fn grad_input(c: &Conv, level: Level) -> Convolution {
+        if is_empty(c) {
+            zeros(c.batch * c.input.iter().product::<usize>(), c.cin, level)
+        } else if let Some(p) = product(c) {
+            // gx = gy · wᵀ
+            Convolution::Product(Product::new(Problem { n: p.k, k: p.n, tb: true, ..p }, level))
+        } else {
+            Convolution::Passes(Passes::new(kernels(level), Pass::grad_input(c)))
+        }
+    }
+
+    /// Gradient to the kernel, summed over all samples and pixels; buffers x, gy, gw.
+    pub(crate) fn grad_weight(c: &Conv, level: Level) -> Convolution {
+        if is_empty(c) {
+            zeros(c.kernel.iter().product::<usize>() * c.cin, c.cout, level)
+        } else if let Some(p) = product(c) {
+            // gw = xᵀ · gy
+            Convolution::Product(Product::new(Problem { m: p.k, k: p.m, ta: true, ..p }, level))
+        } else {
+            Convolution::Weights(Box::new(Weights::new(kernels(level), c)))
+        }
+    }
+
+    /// As [`LibKernel::run`], with an epilogue, which only the forward pass may have.
+    ///
+    /// # Safety
+    /// As there; the bias has as many floats as the result has channels.
+    pub(crate) unsafe fn run_fused(&self, par: &Par<'_>, epilogue: &Epilogue, io: &Io<'_>) {
+        let (a, b, c) = (io.bufs[0], io.bufs[1], io.bufs[2]);
+        // SAFETY: handed on to the caller.
+        unsafe {
+            match self {
+                Convolution::Product(p) => p.run_fused(par, epilogue, io),
+                Convolution::Passes(p) => p.run(par, epilogue, a, b, c, io.scratch),
+                Convolution::Weights(w) => w.run(par, a, b, c, io.scratch),
+            }
+        }
     }
 }
 
-/// The gradient to the input; buffers gy, w, gx.
-pub(crate) fn grad_input(c: Conv, level: Level) -> Box<dyn LibKernel> {
-    match pointwise(&c) {
-        Some(pixels) => {
-            let shape = Shape { batch: 1, m: pixels, n: c.cin, k: c.cout, ta: false, tb: true };
-            gemm::prepare(shape, level)
-        }
-        None => Box::new(data::DataConv::grad_input(&c, level)),
+impl LibKernel for Convolution {
+    fn scratch(&self) -> Scratch {
+        let (shared, local) = match self {
+            Convolution::Product(p) => return p.scratch(),
+            Convolution::Passes(p) => p.workspace(),
+            Convolution::Weights(w) => w.workspace(),
+        };
+        Scratch { shared: shared * 4, local: local * 4 }
+    }
+
+    unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
+        // SAFETY: handed on to the caller.
+        unsafe { self.run_fused(par, &Epilogue::default(), io) }
     }
 }
 
-/// The gradient to the weights; buffers x, gy, gw.
-pub(crate) fn grad_weight(c: Conv, level: Level) -> Box<dyn LibKernel> {
-    match pointwise(&c) {
-        Some(pixels) => {
-            let shape = Shape { batch: 1, m: c.cin, n: c.cout, k: pixels, ta: true, tb: false };
-            gemm::prepare(shape, level)
-        }
-        None => Box::new(weight::WeightConv::new(&c, level)),
+fn is_empty(c: &Conv) -> bool {
+    let sizes = [c.batch, c.cin, c.cout];
+    sizes.iter().chain(&c.input).chain(&c.output).chain(&c.kernel).any(|x| *x == 0)
+}
+
+/// Sums of nothing: a product without inner indices.
+fn zeros(m: usize, n: usize, level: Level) -> Convolution {
+    Convolution::Product(Product::new(Problem { batch: 1, m, n, k: 0, ta: false, tb: false }, level))
+}
+
+/// The plain product y = x · w that a convolution is, if it is one: `[m, k] · [k, n]`.
+fn product(c: &Conv) -> Option<Problem> {
+    let pad = c.pad != [0; 3];
+    let pixels: usize = c.output.iter().product();
+    let k = c.kernel.iter().product::<usize>() * c.cin;
+    let plain = Problem { batch: 1, m: 0, n: c.cout, k, ta: false, tb: false };
+    if !pad && c.kernel == [1; 3] && c.stride == [1; 3] && c.input == c.output {
+        Some(Problem { m: c.batch * pixels, ..plain })
+    } else if !pad && c.kernel == c.input && c.dilation == [1; 3] && pixels == 1 {
+        Some(Problem { m: c.batch, ..plain })
+    } else {
+        None
     }
-}
-
-/// The number of cells, when every output cell sees just the input cell at its own place: then the convolution is a
-/// product.
-fn pointwise(c: &Conv) -> Option<usize> {
-    let plain = c.kernel == [1; 3] && c.stride == [1; 3] && c.pad == [0; 3] && c.input == c.output;
-    plain.then(|| c.batch * c.input.iter().product::<usize>())
-}
-
-/// Floating point operations of a convolution.
-fn flops(c: &Conv) -> f64 {
-    let cells = c.batch as f64 * c.output.iter().product::<usize>() as f64;
-    2.0 * cells * c.kernel.iter().product::<usize>() as f64 * c.cin as f64 * c.cout as f64
 }

@@ -1,134 +1,194 @@
-//! Convolutions against f64 sums over the definition.
+//! Convolutions against direct sums in double precision, over geometries, instruction sets and thread counts.
 
-use super::super::Conv;
-use super::super::check::{check, values};
-use crate::abi::rng;
-use crate::dim::Dim;
-use crate::plan::{ConvGeometry, LibCall};
+use super::*;
+use crate::cpu::check::{Guarded, backwards, values};
+use proptest::prelude::*;
 
-struct Case {
-    input: [usize; 3],
-    kernel: [u32; 3],
-    stride: [u32; 3],
-    pad: [u32; 3],
-    dilation: [u32; 3],
-}
-
-/// Runs all three directions; the output size is as large as the padding on the far side (equal to the near one) allows.
-fn try_case(batch: usize, cin: usize, cout: usize, case: &Case) {
-    let output = [0, 1, 2].map(|a| {
-        let span = (case.kernel[a] - 1) * case.dilation[a] + 1;
-        let room = case.input[a] as u32 + 2 * case.pad[a];
-        if room < span { 0 } else { ((room - span) / case.stride[a] + 1) as usize }
-    });
-    let g = ConvGeometry {
-        batch: Dim::batch(),
-        input: case.input.map(Dim::from),
-        output: output.map(Dim::from),
-        kernel: case.kernel,
-        stride: case.stride,
-        pad: case.pad,
-        dilation: case.dilation,
-        cin: cin as u64,
-        cout: cout as u64,
+/// Calls `f(x index, w index, y index)` for every product of the convolution.
+fn products(d: &Conv, mut f: impl FnMut(usize, usize, usize)) {
+    let inside = |o: usize, a: usize, t: usize| {
+        (o * d.stride[a] + t * d.dilation[a]).checked_sub(d.pad[a]).filter(|&i| i < d.input[a])
     };
-    let c = Conv::new(&g, &[batch as u64]);
-    let (cells_in, cells_out) = (c.input.iter().product::<usize>(), c.output.iter().product::<usize>());
-    let taps = c.kernel.iter().product::<usize>();
-    let (x, w) = (values(batch * cells_in * cin, 1), values(taps * cin * cout, 2));
-    let gy = values(batch * cells_out * cout, 3);
-    let zeros = |len: usize| (vec![0.0_f64; len], vec![0.0_f64; len]);
-    let (mut y, mut gx, mut gw) = (zeros(gy.len()), zeros(x.len()), zeros(w.len()));
-    let mut meet = |xi: usize, yi: usize, wi: usize| {
-        for i in 0..cin {
-            for o in 0..cout {
-                let (xa, ya, wa) = (xi * cin + i, yi * cout + o, (wi * cin + i) * cout + o);
-                let add = |to: &mut (Vec<f64>, Vec<f64>), at: usize, p: f32, q: f32| {
-                    to.0[at] += f64::from(p) * f64::from(q);
-                    to.1[at] += f64::from((p * q).abs());
+    let cells =
+        |s: [usize; 3]| (0..s[0]).flat_map(move |i| (0..s[1]).flat_map(move |j| (0..s[2]).map(move |k| [i, j, k])));
+    let flat = |s: [usize; 3], i: [usize; 3]| (i[0] * s[1] + i[1]) * s[2] + i[2];
+    for n in 0..d.batch {
+        for o in cells(d.output) {
+            for t in cells(d.kernel) {
+                let (Some(i), Some(j), Some(k)) = (inside(o[0], 0, t[0]), inside(o[1], 1, t[1]), inside(o[2], 2, t[2]))
+                else {
+                    continue;
                 };
-                add(&mut y, ya, x[xa], w[wa]);
-                add(&mut gx, xa, gy[ya], w[wa]);
-                add(&mut gw, wa, x[xa], gy[ya]);
-            }
-        }
-    };
-    for n in 0..batch {
-        for yo in 0..cells_out {
-            let o = [yo / (output[1] * output[2]), yo / output[2] % output[1], yo % output[2]];
-            for wi in 0..taps {
-                let k = [wi / (c.kernel[1] * c.kernel[2]), wi / c.kernel[2] % c.kernel[1], wi % c.kernel[2]];
-                let at = [0, 1, 2].map(|a| c.position(a, o[a], k[a]));
-                if let [Some(d), Some(h), Some(i)] = at {
-                    let cell = (d * c.input[1] + h) * c.input[2] + i;
-                    meet(n * cells_in + cell, n * cells_out + yo, wi);
+                let x = (n * d.input.iter().product::<usize>() + flat(d.input, [i, j, k])) * d.cin;
+                let y = (n * d.output.iter().product::<usize>() + flat(d.output, o)) * d.cout;
+                let w = flat(d.kernel, t) * d.cin * d.cout;
+                for ci in 0..d.cin {
+                    for co in 0..d.cout {
+                        f(x + ci, w + ci * d.cout + co, y + co);
+                    }
                 }
             }
         }
     }
-    let syms = [batch as u64];
-    check(&LibCall::ConvForward(g), &syms, &[&x, &w], &y.0, &y.1, 2e-6);
-    check(&LibCall::ConvGradInput(g), &syms, &[&gy, &w], &gx.0, &gx.1, 2e-6);
-    check(&LibCall::ConvGradWeight(g), &syms, &[&x, &gy], &gw.0, &gw.1, 2e-6);
 }
 
-#[test]
-fn the_usual_planes() {
-    let same = |h, w| Case { input: [1, h, w], kernel: [1, 3, 3], stride: [1; 3], pad: [0, 1, 1], dilation: [1; 3] };
-    try_case(2, 1, 64, &same(28, 28));
-    try_case(3, 3, 17, &same(9, 33));
-    try_case(2, 33, 7, &same(17, 7));
-    try_case(1, 17, 100, &same(7, 3));
-    try_case(1, 64, 32, &same(16, 16));
-    try_case(17, 8, 8, &same(1, 1));
-    try_case(1, 1, 1, &same(3, 100));
+fn compare(what: &str, level: Level, d: &Conv, got: &[f32], want: &[(f64, f64)]) {
+    for (i, (got, (want, size))) in got.iter().zip(want).enumerate() {
+        let bound = 1e-6 * size + 1e-9;
+        assert!((f64::from(*got) - want).abs() <= bound, "{what} {level} {d:?} element {i}: {got} against {want}");
+    }
 }
 
-#[test]
-fn lines_and_spaces() {
-    let line = |w, k, s, p, d| Case {
-        input: [1, 1, w],
-        kernel: [1, 1, k],
-        stride: [1, 1, s],
-        pad: [0, 0, p],
-        dilation: [1, 1, d],
+fn check(d: &Conv) {
+    let x_len = d.batch * d.input.iter().product::<usize>() * d.cin;
+    let y_len = d.batch * d.output.iter().product::<usize>() * d.cout;
+    let w_len = d.kernel.iter().product::<usize>() * d.cin * d.cout;
+    let (x, w, gy, bias) = (values(x_len, 1), values(w_len, 2), values(y_len, 3), values(d.cout, 4));
+    let (mut y, mut gx, mut gw) = (vec![(0f64, 0f64); y_len], vec![(0f64, 0f64); x_len], vec![(0f64, 0f64); w_len]);
+    let add = |sum: &mut (f64, f64), a: f32, b: f32| {
+        let p = f64::from(a) * f64::from(b);
+        *sum = (sum.0 + p, sum.1 + p.abs());
     };
-    try_case(2, 20, 33, &line(100, 11, 2, 0, 1));
-    try_case(3, 7, 5, &line(33, 3, 1, 2, 2));
-    try_case(2, 80, 40, &line(50, 5, 3, 1, 1));
-    try_case(2, 3, 3, &line(4, 7, 1, 1, 1));
-    try_case(2, 3, 3, &line(4, 2, 5, 0, 1));
-    let space = Case { input: [5, 7, 6], kernel: [3, 2, 3], stride: [1, 2, 1], pad: [1, 0, 2], dilation: [1, 1, 2] };
-    try_case(2, 3, 18, &space);
+    products(d, |i, j, k| {
+        add(&mut y[k], x[i], w[j]);
+        add(&mut gx[i], gy[k], w[j]);
+        add(&mut gw[j], gy[k], x[i]);
+    });
+    let fused: Vec<(f64, f64)> =
+        y.iter().enumerate().map(|(i, (v, s))| ((v + f64::from(bias[i % d.cout])).max(0.0), s + 1.0)).collect();
+    for level in Level::available() {
+        let mut first: Option<[Vec<f32>; 4]> = None;
+        for threads in [1, 2, 4] {
+            let (xs, ws, gys, bs) = (Guarded::of(&x), Guarded::of(&w), Guarded::of(&gy), Guarded::of(&bias));
+            let call = |kernel: &Convolution, epilogue: Epilogue, a: &Guarded, b: &Guarded, len: usize| {
+                let mut out = Guarded::new(len);
+                let Scratch { shared, local } = kernel.scratch();
+                let work = Guarded::new((shared + threads * local) / 4);
+                let bufs = [a.ptr(), b.ptr(), out.ptr()];
+                // SAFETY: all buffers have the sizes of the geometry.
+                unsafe { kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &bufs, scratch: work.ptr() }) };
+                out.check();
+                work.check();
+                out.slice().to_vec()
+            };
+            let forward = Convolution::forward(d, level);
+            let epilogue = Epilogue { bias: Some(bs.ptr()), relu: true };
+            let results = [
+                call(&forward, Epilogue::default(), &xs, &ws, y_len),
+                call(&Convolution::grad_input(d, level), Epilogue::default(), &gys, &ws, x_len),
+                call(&Convolution::grad_weight(d, level), Epilogue::default(), &xs, &gys, w_len),
+                call(&forward, epilogue, &xs, &ws, y_len),
+            ];
+            match &first {
+                None => {
+                    for (what, got, want) in [
+                        ("y", &results[0], &y),
+                        ("gx", &results[1], &gx),
+                        ("gw", &results[2], &gw),
+                        ("fused", &results[3], &fused),
+                    ] {
+                        compare(what, level, d, got, want);
+                    }
+                    first = Some(results);
+                }
+                Some(first) => {
+                    let same =
+                        first.iter().flatten().zip(results.iter().flatten()).all(|(x, y)| x.to_bits() == y.to_bits());
+                    assert!(same, "{level} {d:?}: {threads} threads give other bits");
+                }
+            }
+        }
+    }
+}
+
+/// The output size is what fits, less `cropped`, plus what trailing zeros (`after`) add.
+#[expect(clippy::too_many_arguments, reason = "one per property of a convolution")]
+fn dims(
+    batch: usize,
+    input: [usize; 3],
+    kernel: [usize; 3],
+    stride: [usize; 3],
+    pad: [usize; 3],
+    after: [usize; 3],
+    dilation: [usize; 3],
+    channels: (usize, usize),
+) -> Option<Conv> {
+    let mut output = [0; 3];
+    for a in 0..3 {
+        let room = (input[a] + pad[a] + after[a]).checked_sub((kernel[a] - 1) * dilation[a] + 1)?;
+        output[a] = room / stride[a] + 1;
+    }
+    Some(Conv { batch, input, output, kernel, stride, pad, dilation, cin: channels.0, cout: channels.1 })
+}
+
+fn plane(batch: usize, size: usize, k: usize, pad: usize, cin: usize, cout: usize) -> Conv {
+    dims(batch, [1, size, size], [1, k, k], [1; 3], [0, pad, pad], [0, pad, pad], [1; 3], (cin, cout)).expect("valid")
 }
 
 #[test]
-fn products_in_disguise_and_empty_ones() {
-    let point = |h, w| Case { input: [1, h, w], kernel: [1; 3], stride: [1; 3], pad: [0; 3], dilation: [1; 3] };
-    try_case(3, 17, 33, &point(7, 5));
-    try_case(0, 3, 3, &point(4, 4));
-    let none = Case { input: [1, 2, 2], kernel: [1, 3, 3], stride: [1; 3], pad: [0; 3], dilation: [1; 3] };
-    try_case(2, 3, 4, &none);
-    let same = Case { input: [1, 4, 4], kernel: [1, 3, 3], stride: [1; 3], pad: [0, 1, 1], dilation: [1; 3] };
-    try_case(0, 3, 4, &same);
+fn layers_of_reference_nets() {
+    check(&plane(3, 28, 3, 1, 1, 64));
+    check(&plane(2, 32, 3, 1, 3, 64));
+    check(&plane(2, 16, 3, 1, 32, 64));
+    check(&plane(3, 8, 3, 1, 64, 32));
+    check(&plane(2, 14, 5, 2, 6, 16));
 }
 
 #[test]
-fn random_geometries() {
-    let stream = rng::stream(11, 0, 0);
-    for case in 0..60 {
-        let mut draw = 0;
-        let mut pick = |list: &[u32]| {
-            draw += 1;
-            list[rng::bits(stream, case * 100 + draw) as usize % list.len()]
-        };
-        let depth = pick(&[1, 1, 3]);
-        let input = [depth, pick(&[1, 3, 7, 17]), pick(&[1, 3, 7, 17, 33])].map(|d| d as usize);
-        let kernel = [pick(&[1, 2]).min(depth), pick(&[1, 2, 3]), pick(&[1, 2, 3, 5])];
-        let stride = [1, pick(&[1, 2, 3]), pick(&[1, 1, 2, 3])];
-        let pad = [0, pick(&[0, 1, 2]), pick(&[0, 1, 3])];
-        let dilation = [1, pick(&[1, 2]), pick(&[1, 1, 2])];
-        let (cin, cout) = (pick(&[1, 3, 7, 17]) as usize, pick(&[1, 3, 7, 17, 33]) as usize);
-        try_case(1 + case as usize % 3, cin, cout, &Case { input, kernel, stride, pad, dilation });
+fn one_axis() {
+    check(&dims(2, [1, 1, 120], [1, 1, 11], [1, 1, 2], [0; 3], [0; 3], [1; 3], (80, 48)).expect("valid"));
+    check(&dims(1, [1, 1, 500], [1, 1, 11], [1, 1, 2], [0, 0, 5], [0, 0, 5], [1; 3], (40, 100)).expect("valid"));
+    check(&dims(3, [1, 1, 33], [1, 1, 4], [1, 1, 3], [0, 0, 3], [0; 3], [1, 1, 2], (3, 5)).expect("valid"));
+}
+
+#[test]
+fn three_axes() {
+    check(&dims(2, [5, 6, 7], [3, 2, 3], [1; 3], [1, 0, 1], [1, 1, 1], [1; 3], (3, 17)).expect("valid"));
+    check(&dims(2, [7, 9, 8], [3, 3, 2], [2, 1, 3], [1, 2, 0], [0, 0, 1], [1, 2, 1], (2, 5)).expect("valid"));
+}
+
+#[test]
+fn plain_products() {
+    check(&plane(3, 9, 1, 0, 20, 33));
+    check(&plane(5, 4, 4, 0, 6, 10));
+}
+
+#[test]
+fn strides_beyond_the_kernel() {
+    check(&dims(2, [1, 10, 11], [1, 1, 2], [1, 3, 4], [0; 3], [0; 3], [1; 3], (4, 6)).expect("valid"));
+    check(&dims(2, [1, 10, 11], [1, 2, 2], [1, 3, 4], [0, 1, 3], [0, 2, 3], [1, 3, 2], (4, 6)).expect("valid"));
+}
+
+#[test]
+fn padding_beyond_the_kernel() {
+    check(&plane(1, 5, 3, 4, 2, 3));
+    check(&plane(1, 4, 1, 2, 2, 3));
+}
+
+#[test]
+fn empty_sizes() {
+    check(&plane(0, 5, 3, 1, 2, 3));
+    check(&plane(2, 5, 3, 1, 0, 3));
+    check(&plane(2, 5, 3, 1, 2, 0));
+    check(&plane(2, 0, 3, 2, 2, 3));
+    check(&Conv { output: [1, 0, 3], ..plane(2, 5, 3, 1, 2, 3) });
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #[test]
+    fn random_geometries(
+        batch in 1usize..4,
+        input in [1usize..4, 1usize..12, 1usize..40],
+        kernel in [1usize..3, 1usize..4, 1usize..6],
+        stride in [1usize..3, 1usize..4, 1usize..4],
+        pad in [0usize..2, 0usize..3, 0usize..5],
+        after in [0usize..2, 0usize..3, 0usize..5],
+        dilation in [1usize..3, 1usize..3, 1usize..4],
+        channels in (1usize..40, 1usize..70),
+    ) {
+        if let Some(d) = dims(batch, input, kernel, stride, pad, after, dilation, channels) {
+            check(&d);
+        }
     }
 }

@@ -1,82 +1,163 @@
-//! Products against f64 sums over random odd shapes.
+//! The product against a double-precision reference, over shapes, instruction sets and thread counts.
 
-use super::super::check::{check, values};
-use crate::dim::Dim;
-use crate::plan::LibCall;
+use super::*;
+use crate::cpu::check::{Guarded, backwards, values};
+use proptest::prelude::*;
 
-fn try_shape(batch: usize, m: usize, n: usize, k: usize, ta: bool, tb: bool) {
-    let (a, b) = (values(batch * m * k, 1), values(batch * k * n, 2));
-    let (mut want, mut scale) = (vec![0.0; batch * m * n], vec![0.0; batch * m * n]);
-    for g in 0..batch {
-        for i in 0..m {
-            for j in 0..n {
-                for l in 0..k {
-                    let x = a[g * m * k + if ta { l * m + i } else { i * k + l }];
-                    let y = b[g * k * n + if tb { j * k + l } else { l * n + j }];
-                    want[(g * m + i) * n + j] += f64::from(x) * f64::from(y);
-                    scale[(g * m + i) * n + j] += f64::from((x * y).abs());
+/// Runs the product with guard cells around all buffers; `threads` workers take the tasks in an order of their own.
+fn product(
+    level: Level,
+    threads: usize,
+    p: Problem,
+    a: &[f32],
+    b: &[f32],
+    bias: Option<&[f32]>,
+    relu: bool,
+) -> Vec<f32> {
+    let kernel = Product::new(p, level);
+    let bufs = [Guarded::of(a), Guarded::of(b), Guarded::new(p.batch * p.m * p.n)];
+    let Scratch { shared, local } = kernel.scratch();
+    let work = Guarded::new((shared + threads * local) / 4);
+    let bias = bias.map(Guarded::of);
+    let epilogue = Epilogue { bias: bias.as_ref().map(|b| b.ptr().cast_const()), relu };
+    let ptrs = bufs.each_ref().map(Guarded::ptr);
+    // SAFETY: the buffers have the sizes of the problem.
+    unsafe { kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &ptrs, scratch: work.ptr() }) };
+    work.check();
+    bufs.iter().for_each(Guarded::check);
+    let [_, _, mut c] = bufs;
+    c.slice().to_vec()
+}
+
+fn reference(p: Problem, a: &[f32], b: &[f32], bias: Option<&[f32]>, relu: bool) -> Vec<(f64, f64)> {
+    let mut out = Vec::new();
+    for q in 0..p.batch {
+        let (a, b) = (&a[q * p.m * p.k..], &b[q * p.k * p.n..]);
+        for i in 0..p.m {
+            for j in 0..p.n {
+                let (mut sum, mut size) = (0f64, 0f64);
+                for l in 0..p.k {
+                    let x = f64::from(a[if p.ta { l * p.m + i } else { i * p.k + l }]);
+                    let y = f64::from(b[if p.tb { j * p.k + l } else { l * p.n + j }]);
+                    sum += x * y;
+                    size += (x * y).abs();
                 }
+                let y = sum + bias.map_or(0.0, |b| f64::from(b[j]));
+                out.push((if relu { y.max(0.0) } else { y }, size));
             }
         }
     }
-    let call = LibCall::MatMul { batch: batch.into(), m: Dim::batch(), n: n.into(), k: k.into(), ta, tb };
-    // Error of a chain of k roundings, in the worst case k ulps; in practice far less.
-    check(&call, &[m as u64], &[&a, &b], &want, &scale, 2e-6);
+    out
 }
 
-fn all_transposes(batch: usize, m: usize, n: usize, k: usize) {
-    for (ta, tb) in [(false, false), (true, false), (false, true), (true, true)] {
-        try_shape(batch, m, n, k, ta, tb);
+fn check(p: Problem, with_bias: bool, relu: bool) {
+    let (a, b) = (values(p.batch * p.m * p.k, 1), values(p.batch * p.k * p.n, 2));
+    let bias = values(p.n, 3);
+    let bias = with_bias.then_some(&bias[..]);
+    let want = reference(p, &a, &b, bias, relu);
+    for level in Level::available() {
+        let got = product(level, 1, p, &a, &b, bias, relu);
+        for (i, (got, (want, size))) in got.iter().zip(&want).enumerate() {
+            let bound = 1e-6 * (size + want.abs()) + 1e-9;
+            assert!((f64::from(*got) - want).abs() <= bound, "{level} {p:?} element {i}: {got} against {want}");
+        }
+        for threads in [2, 4] {
+            let again = product(level, threads, p, &a, &b, bias, relu);
+            let same = got.iter().zip(&again).all(|(x, y)| x.to_bits() == y.to_bits());
+            assert!(same, "{level} {p:?}: {threads} threads give other bits");
+        }
+    }
+}
+
+fn all_orders(batch: usize, m: usize, n: usize, k: usize) {
+    for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+        check(Problem { batch, m, n, k, ta, tb }, false, false);
     }
 }
 
 #[test]
-fn odd_shapes() {
+fn odd_sizes() {
     let sizes = [1, 3, 7, 17, 33, 100];
     for m in sizes {
         for n in sizes {
             for k in sizes {
-                all_transposes(1, m, n, k);
+                all_orders(1, m, n, k);
             }
         }
     }
 }
 
 #[test]
-fn skinny_shapes() {
-    for (m, n, k) in [
-        (256, 2, 256),
-        (28, 256, 256),
-        (256, 2, 28),
-        (2, 256, 256),
-        (1, 512, 784),
-        (1, 10, 5000),
-        (32, 10, 5017),
-        (5017, 10, 32),
-        (32, 5017, 10),
-        (100, 15, 40),
-        (64, 15, 700),
-        (3, 1, 1000),
-        (500, 1, 1),
-        (13, 64, 1),
-    ] {
-        all_transposes(1, m, n, k);
+fn shapes_of_training_steps() {
+    for (m, n, k) in [(256, 256, 28), (28, 256, 256), (256, 28, 256), (256, 2, 256), (256, 256, 2), (128, 512, 784)] {
+        all_orders(1, m, n, k);
     }
 }
 
 #[test]
-fn blocked_shapes() {
-    for (m, n, k) in [(130, 200, 800), (64, 700, 400), (200, 33, 1500), (15, 1100, 20)] {
-        all_transposes(1, m, n, k);
+fn one_long_side() {
+    for (m, n, k) in
+        [(5011, 10, 32), (32, 5011, 10), (32, 10, 5011), (1, 3000, 700), (3000, 1, 700), (2, 2, 9000), (1, 10, 9000)]
+    {
+        all_orders(1, m, n, k);
     }
 }
 
 #[test]
-fn batches_and_empty_shapes() {
-    for (batch, m, n, k) in [(3, 17, 33, 7), (5, 1, 1, 100), (2, 40, 3, 20), (2, 100, 100, 1030), (0, 3, 3, 3)] {
-        all_transposes(batch, m, n, k);
+fn several_blocks_and_chunks() {
+    for (m, n, k) in [(300, 1100, 350), (60, 60, 3000), (400, 70, 1500), (30, 70, 1024), (1024, 800, 20)] {
+        all_orders(1, m, n, k);
     }
-    for (m, n, k) in [(0, 5, 5), (5, 0, 5), (5, 40, 0), (40, 3, 0), (0, 0, 0)] {
-        all_transposes(1, m, n, k);
+}
+
+#[test]
+fn batches() {
+    for (batch, m, n, k) in [(5, 7, 9, 4), (3, 64, 64, 32), (2, 257, 200, 200), (70, 3, 1, 20), (300, 20, 20, 20)] {
+        all_orders(batch, m, n, k);
+    }
+}
+
+#[test]
+fn empty_sizes() {
+    for (batch, m, n, k) in [(0, 2, 3, 4), (2, 0, 3, 4), (2, 3, 0, 4), (2, 3, 4, 0)] {
+        all_orders(batch, m, n, k);
+        check(Problem { batch, m, n, k, ta: false, tb: false }, true, true);
+    }
+}
+
+#[test]
+fn epilogue_of_every_kind_of_plan() {
+    for (m, n, k) in
+        [(40, 50, 60), (3, 90, 40), (90, 3, 40), (90, 1, 40), (1, 90, 40), (60, 60, 3000), (8, 40, 9000), (40, 8, 9000)]
+    {
+        for (ta, tb) in [(false, false), (false, true), (true, false), (true, true)] {
+            for (bias, relu) in [(true, false), (false, true), (true, true)] {
+                check(Problem { batch: 1, m, n, k, ta, tb }, bias, relu);
+            }
+        }
+    }
+}
+
+#[test]
+fn relu_keeps_nan() {
+    for level in Level::available() {
+        for (m, n, k) in [(20, 20, 20), (1, 1, 20), (20, 5, 20)] {
+            let p = Problem { batch: 1, m, n, k, ta: true, tb: false };
+            let (a, mut b) = (values(m * k, 1), values(k * n, 2));
+            b[0] = f32::NAN;
+            let c = product(level, 1, p, &a, &b, None, true);
+            assert!(c[0].is_nan(), "{level} {p:?}");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 96, ..ProptestConfig::default() })]
+    #[test]
+    fn random_shapes(
+        batch in 1usize..4, m in 1usize..150, n in 1usize..150, k in 1usize..400,
+        ta: bool, tb: bool, bias: bool, relu: bool,
+    ) {
+        check(Problem { batch, m, n, k, ta, tb }, bias, relu);
     }
 }

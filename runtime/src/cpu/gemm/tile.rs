@@ -1,218 +1,331 @@
-//! The register tile of all products: up to 14 rows times a few vectors of columns. In: strided rows of A, rows of B that
-//! are contiguous along columns, a depth that may be cut into segments of A (the taps of a convolution). Out: a tile of C,
-//! overwritten or added to. Invariants: each element of C is one chain of multiply-adds in ascending depth, whatever the
-//! tile's height and width, so results do not depend on how C is cut into tiles; nothing outside the tile is touched.
+//! The inner loops: a tile of a matrix product kept in registers, a block of dot products, a transposed copy.
+//!
+//! In: pointers and strides. Out: one tile of the result. Invariant: each element of the result is one chain of
+//! multiply-adds in ascending order of the inner index, so its bits do not depend on where tiles begin.
 
-use std::arch::x86_64::{_MM_HINT_T0, _mm_prefetch};
+use super::simd::Simd;
 
-use super::super::Level;
-use super::super::simd::{Avx, Simd, Sse, Wide};
-
-/// Operands of a tile. Strides are in elements.
-#[derive(Clone, Copy, Debug)]
+/// What one call of a tile kernel works on. All strides count floats.
+///
+/// `c[i, j] (+)= sum over segments s and p < seg_len of left(s, i, p) * b[(s * seg_len + p) * b_step + j]` where
+/// `left` is `a[segs[s] + p * a_step + i]` for "unit" kernels (the rows of a column lie next to each other) and
+/// `a[segs[s] + i * a_step + p]` for "rows" kernels (each row runs along the inner index).
+#[derive(Clone, Copy)]
 pub(crate) struct Tile {
-    /// Row 0, depth 0 of A.
+    /// Left matrix.
     pub(crate) a: *const f32,
-    /// From row to row of A.
-    pub(crate) a_row: usize,
-    /// From depth to depth of A.
-    pub(crate) a_depth: usize,
-    /// Where the segments of A start relative to `a`; `segments` of them.
-    pub(crate) offsets: *const usize,
-    /// Number of segments, at least 1.
-    pub(crate) segments: usize,
-    /// Depth of each segment.
-    pub(crate) depth: usize,
-    /// Depth 0, column 0 of B; B goes on from segment to segment.
+    /// Where each segment of the inner index starts in `a`.
+    pub(crate) segs: *const usize,
+    /// Number of segments.
+    pub(crate) nseg: usize,
+    /// Inner indices per segment.
+    pub(crate) seg_len: usize,
+    /// Stride of the inner index (unit) or of the row (rows).
+    pub(crate) a_step: usize,
+    /// Right matrix; its columns lie next to each other.
     pub(crate) b: *const f32,
-    /// From depth to depth of B.
-    pub(crate) b_depth: usize,
-    /// Row 0, column 0 of C.
+    /// Stride of the inner index in `b`.
+    pub(crate) b_step: usize,
+    /// Floats of `b` to skip after each segment.
+    pub(crate) b_skip: usize,
+    /// Result; its columns lie next to each other.
     pub(crate) c: *mut f32,
-    /// From row to row of C.
-    pub(crate) c_row: usize,
-    /// Lanes of the last vector of columns, 1 to all.
-    pub(crate) last: usize,
-    /// Add to what C holds instead of overwriting it.
-    pub(crate) add: bool,
+    /// Stride of a row of `c`.
+    pub(crate) c_step: usize,
+    /// Valid lanes of the last vector of columns, 1 to W.
+    pub(crate) tail: usize,
+    /// Add to what `c` holds instead of overwriting it.
+    pub(crate) accumulate: bool,
+    /// Added to each row at the end (null: nothing); indexed as the columns.
+    pub(crate) bias: *const f32,
+    /// Clamp at 0 at the end.
+    pub(crate) relu: bool,
+    /// Memory that will be read soon: two cache lines of it are asked for per [`AHEAD_EVERY`] inner indices. It need
+    /// not be valid.
+    pub(crate) ahead: *const f32,
 }
 
-/// A tile kernel. Safe to call when the operands are valid for its rows and columns and the level is available.
-pub(crate) type TileFn = unsafe fn(&Tile);
+/// A run of memory that will be read soon, handed out to tiles piece by piece.
+pub(crate) struct Ahead {
+    next: *const f32,
+    end: *const f32,
+}
 
-/// A segment list of one segment that starts at 0.
-pub(crate) static WHOLE: [usize; 1] = [0];
+impl Ahead {
+    /// `len` floats from `start`.
+    pub(crate) fn new(start: *const f32, len: usize) -> Ahead {
+        Ahead { next: start, end: start.wrapping_add(len) }
+    }
 
-#[inline(always)]
-unsafe fn tile<S: Simd, const ROWS: usize, const VECS: usize, const MASKED: bool, const PACKED: bool>(t: &Tile) {
-    // SAFETY: the caller vouches for the operands; B and C are masked in the last vector, A has `ROWS` rows.
-    unsafe {
-        let mask = S::mask(t.last);
-        let mut acc = [[S::splat(0.0); VECS]; ROWS];
-        let mut b = t.b;
-        let a_row = if PACKED { 1 } else { t.a_row };
-        // The rows of C lie far apart; fetched now, they are there when the sums are.
-        for i in 0..ROWS {
-            for j in (0..VECS * S::LANES).step_by(16) {
-                _mm_prefetch::<_MM_HINT_T0>(t.c.wrapping_add(i * t.c_row + j).cast());
-            }
-        }
-        for s in 0..t.segments {
-            let mut a = t.a.add(*t.offsets.add(s));
-            for _ in 0..t.depth {
-                let mut bv = [S::splat(0.0); VECS];
-                for (j, v) in bv.iter_mut().enumerate() {
-                    let p = b.add(j * S::LANES);
-                    *v = if MASKED && j == VECS - 1 { S::load_masked(p, mask) } else { S::load(p) };
-                }
-                for (i, row) in acc.iter_mut().enumerate() {
-                    let x = S::splat(*a.add(i * a_row));
-                    for (c, v) in row.iter_mut().zip(&bv) {
-                        *c = S::fma(x, *v, *c);
-                    }
-                }
-                a = a.add(t.a_depth);
-                b = b.add(t.b_depth);
-            }
-        }
-        for (i, row) in acc.iter().enumerate() {
-            for (j, v) in row.iter().enumerate() {
-                let p = t.c.add(i * t.c_row + j * S::LANES);
-                if MASKED && j == VECS - 1 {
-                    let v = if t.add { S::add(S::load_masked(p, mask), *v) } else { *v };
-                    S::store_masked(p, mask, v);
-                } else {
-                    let v = if t.add { S::add(S::load(p), *v) } else { *v };
-                    S::store(p, v);
-                }
-            }
-        }
+    /// The start of the part that a tile of `segs` segments of `len` inner indices asks for, until all is handed out.
+    pub(crate) fn take(&mut self, segs: usize, len: usize) -> Option<*const f32> {
+        let part = self.next;
+        self.next = part.wrapping_add(2 * LINE * segs * len.div_ceil(AHEAD_EVERY));
+        (part.addr() < self.end.addr()).then_some(part)
     }
 }
 
-unsafe fn tile_sse<const R: usize, const V: usize, const M: bool, const P: bool>(t: &Tile) {
-    // SAFETY: SSE2 is part of x86-64; operands as the caller says.
-    unsafe { tile::<Sse, R, V, M, P>(t) }
-}
+/// A kernel for a fixed number of rows and vectors of columns.
+pub(crate) type TileFn = unsafe fn(&Tile);
 
-#[target_feature(enable = "avx2,fma")]
-unsafe fn tile_avx<const R: usize, const V: usize, const M: bool, const P: bool>(t: &Tile) {
-    // SAFETY: the features are enabled; operands as the caller says.
-    unsafe { tile::<Avx, R, V, M, P>(t) }
-}
+/// Inner indices after which the next row of the result, and the next part of [`Tile::ahead`], are asked for.
+pub(crate) const AHEAD_EVERY: usize = 8;
 
-#[target_feature(enable = "avx2,fma,avx512f,avx512vl,avx512dq,avx512bw")]
-unsafe fn tile_wide<const R: usize, const V: usize, const M: bool, const P: bool>(t: &Tile) {
-    // SAFETY: the features are enabled; operands as the caller says.
-    unsafe { tile::<Wide, R, V, M, P>(t) }
-}
+/// Floats in a cache line.
+pub(crate) const LINE: usize = 16;
 
-/// The kernels of one width for every height from 1.
-type Heights = &'static [TileFn];
+/// Single-segment offset list.
+pub(crate) static ONE_SEGMENT: [usize; 1] = [0];
 
-macro_rules! heights {
-    ($f:ident, $v:literal, $m:literal, $p:literal; $($r:literal)*) => { &[$($f::<$r, $v, $m, $p>),*] };
-}
-
-/// Kernels of a level: `[vectors wide][masked][packed]`.
-struct Family {
-    lanes: usize,
-    /// Widths 1, 2 and 4 vectors; for each plain, masked; for each strided, packed.
-    widths: [[[Heights; 2]; 2]; 3],
-}
-
-macro_rules! family {
-    ($f:ident, $lanes:literal, plain $plain:literal; $($tall:literal)*; $($flat:literal)*) => {
-        Family {
-            lanes: $lanes,
-            widths: [
-                [
-                    [heights!($f, 1, $plain, false; $($tall)*), heights!($f, 1, $plain, true; $($tall)*)],
-                    [heights!($f, 1, true, false; $($tall)*), heights!($f, 1, true, true; $($tall)*)],
-                ],
-                [
-                    [heights!($f, 2, $plain, false; $($tall)*), heights!($f, 2, $plain, true; $($tall)*)],
-                    [heights!($f, 2, true, false; $($tall)*), heights!($f, 2, true, true; $($tall)*)],
-                ],
-                [
-                    [heights!($f, 4, $plain, false; $($flat)*), heights!($f, 4, $plain, true; $($flat)*)],
-                    [heights!($f, 4, true, false; $($flat)*), heights!($f, 4, true, true; $($flat)*)],
-                ],
-            ],
-        }
+/// Repeats a block for `$i` = 0, 1, … below `$n`, at most 14.
+macro_rules! each_row {
+    ($n:expr, $i:ident, $body:block) => {
+        each_row!($n, $i, $body, 0 1 2 3 4 5 6 7 8 9 10 11 12 13)
+    };
+    ($n:expr, $i:ident, $body:block, $($at:literal)*) => {
+        $(if $at < $n {
+            const $i: usize = $at;
+            $body
+        })*
     };
 }
 
-static SSE: Family = family!(tile_sse, 4, plain false; 1 2 3 4; 1 2);
-static AVX: Family = family!(tile_avx, 8, plain false; 1 2 3 4 5 6; 1 2 3);
-// Masked accesses are as cheap as plain ones, so one kernel serves both.
-static WIDE: Family = family!(tile_wide, 16, plain true; 1 2 3 4 5 6 7 8 9 10 11 12 13 14; 1 2 3 4 5 6);
-
-/// Chooses tiles of one level.
-#[derive(Clone, Copy)]
-pub(crate) struct Tiles(&'static Family);
-
-impl Tiles {
-    pub(crate) fn new(level: Level) -> Tiles {
-        Tiles(match level {
-            Level::Baseline => &SSE,
-            Level::Avx2 => &AVX,
-            Level::Avx512 => &WIDE,
-        })
-    }
-
-    /// Lanes of a vector.
-    pub(crate) fn lanes(self) -> usize {
-        self.0.lanes
-    }
-
-    /// Most rows of a tile so many columns wide.
-    pub(crate) fn max_rows(self, columns: usize) -> usize {
-        let (index, _) = self.width(columns);
-        self.0.widths[index][0][0].len()
-    }
-
-    /// Columns of the widest tile with so many rows: 4 vectors when few rows leave registers free, else 2.
-    pub(crate) fn columns_for(self, rows: usize) -> usize {
-        let flat = self.0.widths[2][0][0].len();
-        if rows <= flat { 4 * self.0.lanes } else { 2 * self.0.lanes }
-    }
-
-    /// Index of the narrowest width that covers `columns`, and its vectors.
-    fn width(self, columns: usize) -> (usize, usize) {
-        let vecs = columns.div_ceil(self.0.lanes);
-        match vecs {
-            0 | 1 => (0, 1),
-            2 => (1, 2),
-            _ => (2, 4),
+/// Body of a tile kernel of `MR` rows by `NV` vectors; see [`Tile`].
+#[inline(always)]
+pub(crate) unsafe fn tile<S: Simd, const MR: usize, const NV: usize, const ROWS: bool>(t: &Tile) {
+    // SAFETY: handed on to the caller.
+    unsafe {
+        if S::FREE_MASK || t.tail < S::W {
+            tile_body::<S, MR, NV, ROWS, true>(t);
+        } else {
+            tile_body::<S, MR, NV, ROWS, false>(t);
         }
     }
+}
 
-    /// Runs a tile of `rows` × `columns` (at most four vectors wide and as tall as [`Tiles::max_rows`] allows); three
-    /// vectors run as two tiles. `t.last` is set here. `packed` says that `t.a_row` is 1.
-    ///
-    /// # Safety
-    /// The operands are valid for that many rows and columns, and the level is available.
-    #[inline]
-    pub(crate) unsafe fn run(self, t: &mut Tile, rows: usize, columns: usize, packed: bool) {
-        let lanes = self.0.lanes;
-        if columns.div_ceil(lanes) == 3 {
-            let (b, c) = (t.b, t.c);
-            // SAFETY: both parts lie within the tile.
-            unsafe {
-                self.run(t, rows, 2 * lanes, packed);
-                t.b = b.add(2 * lanes);
-                t.c = c.add(2 * lanes);
-                self.run(t, rows, columns - 2 * lanes, packed);
+#[inline(always)]
+unsafe fn tile_body<S: Simd, const MR: usize, const NV: usize, const ROWS: bool, const MASKED: bool>(t: &Tile) {
+    // SAFETY: the caller of the kernel gives a tile whose addresses are all valid, and masks keep to it.
+    unsafe {
+        let mask = S::mask(t.tail);
+        let mut acc = [[S::zero(); NV]; MR];
+        let mut b = t.b;
+        let b_step = t.b_step;
+        let a_step = t.a_step;
+        let (mut c_row, mut c_rows, mut ahead) = (t.c, MR, t.ahead);
+        for s in 0..t.nseg {
+            let a = t.a.add(*t.segs.add(s));
+            // Rows are reached as one of five bases plus 0, 1 or 2 strides, which the address modes do for free.
+            let mut base = [a; 5];
+            if ROWS {
+                for (g, p) in base.iter_mut().enumerate().skip(1) {
+                    *p = a.wrapping_add(3 * g * a_step);
+                }
             }
-            (t.b, t.c) = (b, c);
-            return;
+            let mut rest = t.seg_len;
+            while rest > 0 {
+                // Stores that miss the cache fill the store queue and hold up the next tile, so its lines are asked
+                // for early; all at once, they would hold up the loads instead.
+                if c_rows > 0 {
+                    for v in 0..NV {
+                        S::prefetch(c_row.wrapping_add(v * S::W));
+                    }
+                    c_row = c_row.wrapping_add(t.c_step);
+                    c_rows -= 1;
+                }
+                S::prefetch_far(ahead);
+                S::prefetch_far(ahead.wrapping_add(LINE));
+                ahead = ahead.wrapping_add(2 * LINE);
+                let run = rest.min(AHEAD_EVERY);
+                rest -= run;
+                for _ in 0..run {
+                    let mut x = [S::zero(); NV];
+                    for (v, x) in x.iter_mut().enumerate() {
+                        *x = if MASKED && v == NV - 1 {
+                            S::load_masked(b.add(v * S::W), mask)
+                        } else {
+                            S::load(b.add(v * S::W))
+                        };
+                    }
+                    // Written out, because a loop of this size is not always unrolled, and then the sums live in memory.
+                    each_row!(MR, I, {
+                        let l = S::splat(if ROWS { base[I / 3].add(I % 3 * a_step) } else { base[0].add(I) });
+                        for v in 0..NV {
+                            acc[I][v] = S::fma(l, x[v], acc[I][v]);
+                        }
+                    });
+                    b = b.wrapping_add(b_step);
+                    if ROWS {
+                        for p in &mut base[..MR.div_ceil(3)] {
+                            *p = p.wrapping_add(1);
+                        }
+                    } else {
+                        base[0] = base[0].wrapping_add(a_step);
+                    }
+                }
+            }
+            b = b.wrapping_add(t.b_skip);
         }
-        let (index, vecs) = self.width(columns);
-        t.last = columns - (vecs - 1) * lanes;
-        let masked = usize::from(t.last != lanes);
-        let kernel = self.0.widths[index][masked][usize::from(packed)][rows - 1];
-        // SAFETY: passed on to the caller.
-        unsafe { kernel(t) };
+        let load = |p: *const f32, v: usize| {
+            if MASKED && v == NV - 1 { S::load_masked(p.add(v * S::W), mask) } else { S::load(p.add(v * S::W)) }
+        };
+        if t.accumulate {
+            for (i, acc) in acc.iter_mut().enumerate() {
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::add(load(t.c.add(i * t.c_step), v), *acc);
+                }
+            }
+        }
+        if !t.bias.is_null() {
+            for v in 0..NV {
+                let bias = load(t.bias, v);
+                for acc in &mut acc {
+                    acc[v] = S::add(acc[v], bias);
+                }
+            }
+        }
+        if t.relu {
+            for acc in &mut acc {
+                for acc in acc {
+                    *acc = S::relu(*acc);
+                }
+            }
+        }
+        for (i, acc) in acc.iter().enumerate() {
+            let c = t.c.add(i * t.c_step);
+            for (v, acc) in acc.iter().enumerate() {
+                if MASKED && v == NV - 1 {
+                    S::store_masked(c.add(v * S::W), mask, *acc);
+                } else {
+                    S::store(c.add(v * S::W), *acc);
+                }
+            }
+        }
+    }
+}
+
+/// Most rows and columns of one block of dot products.
+pub(crate) const DOT: usize = 4;
+
+/// A block of dot products: `out[r][q] = sum over p < k of x[r * x_rs + p] * y[q * y_rs + p]`.
+pub(crate) type DotFn =
+    unsafe fn(x: *const f32, x_rs: usize, y: *const f32, y_rs: usize, k: usize) -> [[f32; DOT]; DOT];
+
+/// Body of a dot kernel of `R` by `Q` products.
+#[inline(always)]
+pub(crate) unsafe fn dot<S: Simd, const R: usize, const Q: usize>(
+    x: *const f32,
+    x_rs: usize,
+    y: *const f32,
+    y_rs: usize,
+    k: usize,
+) -> [[f32; DOT]; DOT] {
+    // SAFETY: the caller vouches for R rows of x and Q rows of y of k floats each.
+    unsafe {
+        let mut acc = [[S::zero(); Q]; R];
+        let whole = k - k % S::W;
+        let mut p = 0;
+        while p < whole {
+            let mut b = [S::zero(); Q];
+            for (q, b) in b.iter_mut().enumerate() {
+                *b = S::load(y.add(q * y_rs + p));
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = S::load(x.add(r * x_rs + p));
+                for (q, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::fma(a, b[q], *acc);
+                }
+            }
+            p += S::W;
+        }
+        if whole < k {
+            let m = S::mask(k - whole);
+            let mut b = [S::zero(); Q];
+            for (q, b) in b.iter_mut().enumerate() {
+                *b = S::load_masked(y.add(q * y_rs + p), m);
+            }
+            for (r, acc) in acc.iter_mut().enumerate() {
+                let a = S::load_masked(x.add(r * x_rs + p), m);
+                for (q, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::fma(a, b[q], *acc);
+                }
+            }
+        }
+        let mut out = [[0.0; DOT]; DOT];
+        for r in 0..R {
+            for q in 0..Q {
+                out[r][q] = S::sum(acc[r][q]);
+            }
+        }
+        out
+    }
+}
+
+/// Transposed copy: `dst[c * dst_rs + r] = src[r * src_rs + c]` for `r < rows`, `c < cols`; see [`Simd::transpose`]
+/// for `exact`.
+pub(crate) type TransposeFn = unsafe fn(*const f32, usize, usize, usize, *mut f32, usize, bool);
+
+/// Body of the transposed copy.
+#[inline(always)]
+pub(crate) unsafe fn transpose<S: Simd>(
+    src: *const f32,
+    src_rs: usize,
+    rows: usize,
+    cols: usize,
+    dst: *mut f32,
+    dst_rs: usize,
+    exact: bool,
+) {
+    let mut r = 0;
+    while r < rows {
+        let h = (rows - r).min(S::W);
+        let mut c = 0;
+        while c < cols {
+            let w = (cols - c).min(S::W);
+            // SAFETY: the block lies inside the rows and columns that the caller vouches for.
+            unsafe {
+                S::transpose(src.add(r * src_rs + c), src_rs, h, w, dst.add(c * dst_rs + r), dst_rs, exact);
+            }
+            c += S::W;
+        }
+        r += S::W;
+    }
+}
+
+/// Strided copy of `rows` rows of `cols` floats, `cols` at most two vectors.
+///
+/// Whole vectors are written, in ascending rows: `dst` needs room for them, and what is written beyond the columns of
+/// a row is either overwritten by the next one or left as rubbish.
+pub(crate) type CopyFn = unsafe fn(*const f32, usize, usize, usize, *mut f32, usize);
+
+/// Body of the strided copy: `dst[r * dst_rs + c] = src[r * src_rs + c]`.
+#[inline(always)]
+pub(crate) unsafe fn copy<S: Simd>(
+    src: *const f32,
+    src_rs: usize,
+    rows: usize,
+    cols: usize,
+    dst: *mut f32,
+    dst_rs: usize,
+) {
+    // SAFETY: only the columns that the caller vouches for are read, and `dst` has room for whole vectors.
+    unsafe {
+        if cols == 2 * S::W {
+            for r in 0..rows {
+                S::store(dst.add(r * dst_rs), S::load(src.add(r * src_rs)));
+                S::store(dst.add(r * dst_rs + S::W), S::load(src.add(r * src_rs + S::W)));
+            }
+        } else if cols > S::W {
+            let mask = S::mask(cols - S::W);
+            for r in 0..rows {
+                S::store(dst.add(r * dst_rs), S::load(src.add(r * src_rs)));
+                S::store(dst.add(r * dst_rs + S::W), S::load_masked(src.add(r * src_rs + S::W), mask));
+            }
+        } else {
+            let mask = S::mask(cols);
+            for r in 0..rows {
+                S::store(dst.add(r * dst_rs), S::load_masked(src.add(r * src_rs), mask));
+            }
+        }
     }
 }
