@@ -349,7 +349,7 @@ fn a_ruinous_last_update_is_never_saved() {
     p.build(&["--set", "train.provider.batch_size=120"]);
     succeed(&p.run("m.bin", &["train", "--epochs", "2", "--weights", "w"]));
     let good = p.bytes("w");
-    let sets = ["--set", "train.provider.batch_size=120", "--set", "train.optimizer.learning_rate=1e38"];
+    let sets = ["--set", "train.provider.batch_size=120", "--set", "train.optimizer.learning_rate=1e300"];
     p.build(&sets);
     fail(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "w"]), 6, &["no longer finite"]);
     assert!(p.bytes("w") == good, "weights were overwritten");
