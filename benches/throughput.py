@@ -77,7 +77,7 @@ class Kurc:
 
     def __init__(self, program, workload, threads):
         self.command = [str(program), "bench", "train", "--json", "--threads", str(threads)]
-        self.command += ["--batch", str(WORKLOADS[workload].batch)]
+        self.command += ["--batch-size", str(WORKLOADS[workload].batch)]
         self.first_step_s = self.rss_mb = self.last = None
 
     def window(self, seconds):
