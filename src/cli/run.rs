@@ -24,7 +24,10 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
         Ok(l) => l,
         Err(e) => return fail(e.into()),
     };
-    let build = match build::compile(kurfile, args, &args.options(), global) {
+    // Data on the command line is what the run will read, so it gives the shapes too.
+    let mut options = args.options();
+    options.data = options.data.or_else(|| command.data().map(str::to_owned));
+    let build = match build::compile(kurfile, args, &options, global) {
         Ok(b) => b,
         Err(status) => return status,
     };

@@ -5,7 +5,7 @@ use kur_runtime::plan::InputRole;
 
 use super::layers::span_of;
 use super::model::{Cx, Value};
-use crate::diag::{Diagnostic, Reported};
+use crate::diag::{Diagnostic, Reported, Span};
 use crate::ir::graph::{Builder, GraphResult, LayerRef, NodeId, Role};
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::Op;
@@ -47,6 +47,9 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
                 continue;
             }
         };
+        if loss.kind == LossKind::CategoricalCrossentropy && value.logits.is_none() {
+            not_probabilities(cx, loss.output, value, loss.span);
+        }
         let mut b = cx.builder(at);
         let own = match loss.kind {
             LossKind::MeanSquaredError => {
@@ -77,6 +80,21 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         cx.graph.results.push(GraphResult { role: Role::Metric(name), value });
     }
     Ok(())
+}
+
+/// Cross-entropy compares shares that sum to 1; without a softmax they are made by division, and a single unit is
+/// always right.
+fn not_probabilities(cx: &mut Cx<'_>, output: usize, value: Value, loss: Span) {
+    let output = &cx.kurfile.outputs[output];
+    let one = cx.graph.shape(value.node).last() == Some(&Dim::ONE);
+    let d = if one {
+        Diagnostic::error("crossentropy-over-one", "categorical_crossentropy over one unit is always 0")
+            .help("give one unit per class and end with `activation: softmax`, or use mean_squared_error for a number")
+    } else {
+        Diagnostic::warning("crossentropy-without-softmax", "categorical_crossentropy expects shares that sum to 1")
+            .help("put `activation: softmax` before this output")
+    };
+    cx.sink.push(d.at(output.span, "this output is no softmax").also(loss, "the loss"));
 }
 
 /// The truth an output is compared with: an input of the same shape, checked against the data.

@@ -167,6 +167,17 @@ impl Command {
         }
     }
 
+    /// The data file, if one is given.
+    #[must_use]
+    pub fn data(&self) -> Option<&str> {
+        match self {
+            Command::Train(a) => a.data.as_deref(),
+            Command::Test(a) => a.data.as_deref(),
+            Command::Evaluate(a) => a.data.as_deref(),
+            Command::Predict(_) | Command::Info(_) | Command::Bench(_) => None,
+        }
+    }
+
     /// `--threads`, if given.
     #[must_use]
     pub fn threads(&self) -> Option<usize> {

@@ -46,6 +46,17 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
         section.provider.force_batch_size = false;
     }
     let destination = job.output.output.as_deref().or(if job.truth { run.destination.as_deref() } else { None });
+    if let (Some(data), Some(out)) = (job.data, destination)
+        && let (Ok(data), Ok(out)) = (std::fs::canonicalize(data), std::fs::canonicalize(out))
+        && data == out
+    {
+        return Err(Error::new(
+            Exit::Usage,
+            "usage",
+            format!("`{}` is the data; it will not be overwritten", out.display()),
+        )
+        .help("name another file with `-o`"));
+    }
     let format = match destination {
         Some(path) => Format::of(path)?,
         None if cx.console.is_json() => Format::JsonLines,

@@ -116,9 +116,11 @@ impl<E: Engine> Trainer<'_, E> {
         }
         let targets = || [&self.best_train, &self.best_valid, &self.last, &self.interrupted].into_iter().flatten();
         let mut saved: Vec<String> = Vec::new();
-        for path in targets().filter(|t| t.saved_epochs().is_some()).map(Target::shown) {
-            if !saved.contains(&path) {
-                saved.push(path);
+        for target in targets() {
+            let Some(epoch) = target.saved_epochs() else { continue };
+            let text = format!("`{}` (epoch {epoch})", target.shown());
+            if !saved.contains(&text) {
+                saved.push(text);
             }
         }
         let partial = self.progress.partial.as_ref().map(|p| (p.batches, self.feeder.batches()));

@@ -273,7 +273,7 @@ fn count_epochs(n: u64) -> String {
 
 /// Tells how training ended and how to go on.
 fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, seconds: f64, options: &TrainOptions) {
-    let saved = summary.saved.iter().map(|p| format!("`{p}`")).collect::<Vec<_>>().join(", ");
+    let saved = summary.saved.join(", ");
     match end {
         End::Done => {
             cx.console.progress(&format!("Completed {} in {seconds:.1} s.", count_epochs(summary.epochs)));

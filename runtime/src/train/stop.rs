@@ -1,10 +1,10 @@
-//! The wish to stop: Ctrl-C and SIGTERM set a flag that the training loop reads between steps. A second signal ends
+//! The wish to stop: Ctrl-C, SIGTERM and a closed terminal set a flag that the training loop reads between steps. A second signal ends
 //! the process at once.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
 use crate::error::{Error, Exit, Result};
@@ -16,13 +16,13 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Lets SIGINT and SIGTERM set the flag for the rest of the process's life.
+    /// Lets SIGINT, SIGTERM and SIGHUP set the flag for the rest of the process's life.
     ///
     /// # Errors
     /// `signals` when the system refuses a handler.
     pub fn listen(&self) -> Result<()> {
         let again = Arc::new(AtomicBool::new(false));
-        for signal in [SIGINT, SIGTERM] {
+        for signal in [SIGINT, SIGTERM, SIGHUP] {
             let number = usize::try_from(signal).unwrap_or_default();
             // The order matters: the first signal finds `again` unset, sets it, and only the second one ends the process.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))
