@@ -19,7 +19,8 @@ const EDGES: &[(&str, &[&str])] = &[
 ];
 
 /// Of the runtime crate, the stages before `driver` may use plain data only.
-const RUNTIME_DATA: &[&str] = &["abi", "dim", "plan", "spec", "payload"];
+/// `link` also shares the one way in which files are written.
+const RUNTIME_DATA: &[&str] = &["abi", "dim", "plan", "spec", "payload", "atomic"];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -4,6 +4,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 /// Writes a file as a whole: `path` has either its old content or all that `fill` writes.
@@ -11,6 +12,18 @@ use std::path::{Path, PathBuf};
 /// # Errors
 /// Those of the system; the temporary file is gone afterwards.
 pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+    write_with_mode(path, None, fill)
+}
+
+/// As [`write()`], with permission bits that the file has from the moment its name shows it.
+///
+/// # Errors
+/// As [`write()`].
+pub fn write_with_mode(
+    path: &Path,
+    mode: Option<u32>,
+    fill: impl FnOnce(&mut dyn Write) -> io::Result<()>,
+) -> io::Result<()> {
     let target = fs::canonicalize(path).unwrap_or_else(|_| path.to_owned());
     let special = fs::metadata(&target).is_ok_and(|m| !m.is_file() && !m.is_dir());
     if special {
@@ -26,6 +39,9 @@ pub fn write(path: &Path, fill: impl FnOnce(&mut dyn Write) -> io::Result<()>) -
         let mut out = BufWriter::with_capacity(1 << 20, file);
         fill(&mut out)?;
         out.flush()?;
+        if let Some(mode) = mode {
+            out.get_ref().set_permissions(fs::Permissions::from_mode(mode))?;
+        }
         out.get_ref().sync_all()?;
         fs::rename(&temporary, &target)?;
         // A directory that cannot be opened for reading can still be written to; the rename stands then too.

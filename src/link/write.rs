@@ -1,9 +1,10 @@
 //! Finding the stub and writing the executable: the only file access of packing.
 
-use std::fs::{self, File};
-use std::io::{self, Write as _};
-use std::os::unix::fs::PermissionsExt as _;
+use std::fs;
+use std::io;
 use std::path::{Path, PathBuf};
+
+use kur_runtime::atomic;
 
 /// Why a file was not written.
 #[derive(Debug)]
@@ -53,38 +54,12 @@ pub fn find_stub() -> Result<PathBuf, String> {
     Err(format!("no `{STUB}` beside `{}`", me.display()))
 }
 
-/// Writes a file under a temporary name in the same folder, syncs it, and renames it, so that the name never shows
-/// half a file. A device or pipe is written directly.
+/// Writes a file as a whole, so that its name never shows half of one.
 ///
 /// # Errors
 /// Whatever the system says, with the path.
 pub fn write_atomically(path: &Path, bytes: &[u8], executable: bool) -> Result<(), WriteError> {
-    let fail = |cause| WriteError { path: path.to_owned(), cause };
-    if fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
-        return File::options().write(true).open(path).and_then(|mut f| f.write_all(bytes)).map_err(fail);
-    }
-    let folder = match path.parent() {
-        Some(p) if !p.as_os_str().is_empty() => p,
-        _ => Path::new("."),
-    };
-    let name = path.file_name().ok_or_else(|| fail(io::Error::other("it has no file name")))?;
-    if path.is_dir() {
-        return Err(fail(io::Error::other("it is a folder")));
-    }
-    let temporary = folder.join(format!(".{}.{}.tmp", name.to_string_lossy(), std::process::id()));
-    let write = || -> io::Result<()> {
-        let mut f = File::create(&temporary)?;
-        f.write_all(bytes)?;
-        if executable {
-            f.set_permissions(fs::Permissions::from_mode(0o755))?;
-        }
-        f.sync_all()?;
-        fs::rename(&temporary, path)?;
-        File::open(folder)?.sync_all()
-    };
-    write().map_err(|e| {
-        // The cause is what matters; a leftover that cannot be removed either changes nothing about it.
-        let _ = fs::remove_file(&temporary);
-        fail(e)
-    })
+    let mode = executable.then_some(0o755);
+    atomic::write_with_mode(path, mode, |out| out.write_all(bytes))
+        .map_err(|cause| WriteError { path: path.to_owned(), cause })
 }
