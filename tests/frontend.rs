@@ -1,7 +1,8 @@
 //! Golden tests of the front end: `check` prints all diagnostics, `model` the typed Kurfile.
 //!
 //! Options of a case: `path` (the path that is loaded, `Kurfile.yml` by default), `file` (an empty file that exists),
-//! `set` (an argument of `--set`), `env` (`NAME=VALUE`), `format` (`full`, `short` or `json`).
+//! `set` (an argument of `--set`), `env` (`NAME=VALUE`), `format` (`full`, `short` or `json`). A line `#=== PATH` starts
+//! another file of the case; its lines count from 1.
 
 mod support;
 
@@ -22,7 +23,11 @@ fn main() {
 
 fn load(case: &Case) -> (Option<Kurfile>, String) {
     let path = case.option("path").unwrap_or("Kurfile.yml");
-    let mut world = MemoryWorld::with_file(case.option("as").unwrap_or(path), &case.input);
+    let mut parts = case.input.split("\n#=== ");
+    let mut world = MemoryWorld::with_file(case.option("as").unwrap_or(path), parts.next().unwrap_or_default());
+    for (name, text) in parts.filter_map(|p| p.split_once('\n')) {
+        world.files.insert(name.trim().to_owned(), text.as_bytes().to_vec());
+    }
     for file in case.all("file") {
         world.files.insert(file.to_owned(), Vec::new());
     }
@@ -74,8 +79,12 @@ fn resolved(case: &Case) -> String {
         });
         model::dump(&k)
     };
-    let same = reread.as_ref().map(plain) == Some(plain(&kurfile));
-    assert!(same, "does not read back to the same model:\n{}{findings}", kurfile.resolved);
+    assert_eq!(
+        reread.as_ref().map(plain),
+        Some(plain(&kurfile)),
+        "does not read back to the same model:\n{}{findings}",
+        kurfile.resolved
+    );
     kurfile.resolved
 }
 

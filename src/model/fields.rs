@@ -54,7 +54,7 @@ impl<'v> Fields<'v> {
         };
         for e in entries {
             let name = e.key.as_str().unwrap_or_default();
-            let foreign = e.key.origin.is_some() && SECTION_KEYS.contains(&name);
+            let foreign = e.key.is_reused() && SECTION_KEYS.contains(&name);
             if later.contains(&name) {
                 // `log: null` switches a thing off that is off anyway.
                 if !e.value.is_null() {

@@ -24,7 +24,7 @@ use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span, did_you_m
 use crate::frontend::template::{Engine, Scope};
 use crate::frontend::value::{Entry, Kind};
 use crate::frontend::world::expand_path;
-use crate::frontend::{Value, World, file};
+use crate::frontend::{Value, World, include};
 
 use containers::Expander;
 use cx::Cx;
@@ -46,7 +46,7 @@ pub fn load(
     sources: &mut SourceMap,
     sink: &mut Sink,
 ) -> Result<Kurfile, Reported> {
-    let (file, mut root) = file::read(world, path, sources, sink)?;
+    let (file, mut root) = include::load(world, path, sources, sink)?;
     let overrides = Overrides::parse(overrides, sources, sink)?;
     overrides.apply(&mut root, sink)?;
     let engine = Engine::default();

@@ -30,7 +30,7 @@ pub(super) const SECTIONS: &[(&str, Option<&str>)] = &[
 ];
 
 /// Sections of Kur that this version does not build.
-const LATER: &[&str] = &["include", "templates"];
+const LATER: &[&str] = &["templates"];
 
 /// Checks the top-level keys.
 pub(super) fn check_names(cx: &mut Cx<'_>, root: &[Entry]) {
