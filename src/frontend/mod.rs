@@ -8,6 +8,7 @@ pub mod file;
 pub mod include;
 pub mod json;
 pub mod merge;
+pub mod print;
 pub mod python;
 pub mod template;
 pub mod value;

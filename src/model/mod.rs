@@ -82,7 +82,6 @@ impl Loader<'_> {
         // Every part that failed has reported; nothing half-read may go on.
         self.cx.sink.check()?;
         let (graph, sections, losses) = (graph?, sections?, losses?);
-        let printed: Vec<(&str, &Value)> = self.printed.iter().map(|(n, v)| (*n, v)).collect();
         let DataSections { train, validate, test, evaluate } = sections;
         let spanned = |e: &Option<(Span, Evaluation)>| {
             e.as_ref().map(|(span, e)| Spanned { value: e.section.clone(), span: *span })
@@ -104,7 +103,7 @@ impl Loader<'_> {
             evaluate_weights: weights(&evaluate),
             destination: evaluate.as_ref().and_then(|(_, e)| e.destination.clone()),
             evaluate: spanned(&evaluate),
-            resolved: resolved::print(&printed),
+            resolved: resolved::print(&self.printed),
         })
     }
 
