@@ -1,4 +1,5 @@
-//! Golden tests of the front end: `check` prints all diagnostics, `model` the typed Kurfile.
+//! Golden tests of the front end: `check` prints all diagnostics, `model` the typed Kurfile, `resolved` the evaluated
+//! one, `merged` the one before evaluation, `explain` where the value of option `explain` comes from.
 //!
 //! Options of a case: `path` (the path that is loaded, `Kurfile.yml` by default), `file` (an empty file that exists),
 //! `set` (an argument of `--set`), `env` (`NAME=VALUE`), `format` (`full`, `short` or `json`). A line `#=== PATH` starts
@@ -6,8 +7,8 @@
 
 mod support;
 
-use kurc::diag::{Format, Sink, SourceMap, render};
-use kurc::frontend::MemoryWorld;
+use kurc::diag::{Format, Reported, Sink, SourceMap, render};
+use kurc::frontend::{MemoryWorld, print};
 use kurc::model;
 use kurc::model::types::Kurfile;
 use libtest_mimic::{Failed, Trial};
@@ -15,13 +16,14 @@ use support::Case;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let mut trials =
-        support::trials("frontend", &["yml"], &[("check", check), ("model", typed), ("resolved", resolved)]);
+    let commands: &[(&str, support::Run)] =
+        &[("check", check), ("model", typed), ("resolved", resolved), ("merged", merged), ("explain", explained)];
+    let mut trials = support::trials("frontend", &["yml"], commands);
     trials.push(Trial::test("frontend: damaged files never panic", survives_damage));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn load(case: &Case) -> (Option<Kurfile>, String) {
+fn world(case: &Case) -> MemoryWorld {
     let path = case.option("path").unwrap_or("Kurfile.yml");
     let mut parts = case.input.split("\n#=== ");
     let mut world = MemoryWorld::with_file(case.option("as").unwrap_or(path), parts.next().unwrap_or_default());
@@ -34,9 +36,18 @@ fn load(case: &Case) -> (Option<Kurfile>, String) {
     for (name, value) in case.all("env").filter_map(|e| e.split_once('=')) {
         world.env.insert(name.to_owned(), value.to_owned());
     }
+    world
+}
+
+/// Runs a stage on a case: its result, and the findings as text.
+fn run<T>(
+    case: &Case,
+    stage: impl FnOnce(&MemoryWorld, &str, &[String], &mut SourceMap, &mut Sink) -> Result<T, Reported>,
+) -> (Option<T>, String) {
+    let path = case.option("path").unwrap_or("Kurfile.yml");
     let set: Vec<String> = case.all("set").map(str::to_owned).collect();
     let (mut sources, mut sink) = (SourceMap::default(), Sink::default());
-    let kurfile = model::load(&world, path, &set, &mut sources, &mut sink);
+    let result = stage(&world(case), path, &set, &mut sources, &mut sink);
     let format = match case.option("format") {
         Some("short") => Format::Short,
         Some("json") => Format::Json,
@@ -44,8 +55,24 @@ fn load(case: &Case) -> (Option<Kurfile>, String) {
     };
     let gap = if matches!(format, Format::Full { .. }) { "\n" } else { "" };
     let texts: Vec<String> = sink.sorted().iter().map(|d| render(d, &sources, format)).collect();
-    assert_eq!(kurfile.is_err(), sink.has_errors(), "an error is returned exactly when one is reported");
-    (kurfile.ok(), texts.join(gap))
+    assert_eq!(result.is_err(), sink.has_errors(), "an error is returned exactly when one is reported");
+    (result.ok(), texts.join(gap))
+}
+
+fn load(case: &Case) -> (Option<Kurfile>, String) {
+    run(case, |world, path, set, sources, sink| model::load(world, path, set, sources, sink))
+}
+
+fn merged(case: &Case) -> String {
+    let (root, text) = run(case, |world, path, set, sources, sink| model::merged(world, path, set, sources, sink));
+    root.map_or(String::new(), |(_, v)| print::yaml(&v)) + &text
+}
+
+fn explained(case: &Case) -> String {
+    let key = case.option("explain").unwrap_or_default();
+    let (found, text) =
+        run(case, |world, path, set, sources, sink| model::explain(world, path, set, key, sources, sink));
+    found.unwrap_or_default() + &text
 }
 
 fn check(case: &Case) -> String {
