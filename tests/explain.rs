@@ -43,7 +43,7 @@ fn sources() -> Vec<(PathBuf, String)> {
         let text = fs::read_to_string(&p).expect("UTF-8");
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         let lines: Vec<&str> = code.lines().filter(|l| !l.trim_start().starts_with("//")).collect();
-        (p, lines.join("\n"))
+        (p.strip_prefix(root).map(Path::to_path_buf).unwrap_or(p), lines.join("\n"))
     };
     files.into_iter().map(read).collect()
 }
