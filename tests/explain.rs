@@ -242,16 +242,21 @@ fn examples(page: &Page) -> Result<(), Failed> {
     }
     let also: Vec<&str> = remark(page, "also:").unwrap_or_default().split_whitespace().collect();
     let (found, text) = run(&blocks, "wrong")?;
-    let surprises: Vec<&String> = found.iter().filter(|id| *id != page.id && !also.contains(&id.as_str())).collect();
+    let surprises: Vec<&String> =
+        found.iter().filter(|id| *id != page.id && *id != LATER && !also.contains(&id.as_str())).collect();
     if !found.contains(page.id) {
         return Err(format!("the wrong example does not give `{}`:\n{text}", page.id).into());
     }
     if !surprises.is_empty() {
         return Err(format!("the wrong example gives {surprises:?} as well:\n{text}").into());
     }
-    let (found, text) = run(&blocks, "right")?;
+    let (mut found, text) = run(&blocks, "right")?;
+    found.retain(|id| id != LATER || page.id == LATER);
     if found.is_empty() { Ok(()) } else { Err(format!("the right example gives findings:\n{text}").into()) }
 }
+
+/// A construct that kurc cannot build yet may stand in any example: it is right as such.
+const LATER: &str = "not-yet-supported";
 
 /// Writes the files of an example and runs its commands; gives the ids of all findings, and what was printed.
 fn run(blocks: &[Block], which: &str) -> Result<(BTreeSet<String>, String), Failed> {
