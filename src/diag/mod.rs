@@ -1,8 +1,10 @@
 //! Diagnostics: the one type in which every stage tells the user what is wrong, where, and what to write instead.
 //!
 //! Stages push into a [`Sink`] and go on, so that one bad layer does not hide the next; a stage that cannot give a
-//! result returns [`Reported`]. Rendering is in `render`. Depends on nothing else in the crate.
+//! result returns [`Reported`]. Rendering is in `render`, the explanation of every id in [`pages`]. Depends on nothing
+//! else in the crate.
 
+pub mod pages;
 mod render;
 mod source;
 

@@ -145,6 +145,10 @@ impl<'r> Resolver<'r, '_, '_> {
             let known: Vec<&str> = names.filter(|n| !n.starts_with("..")).collect();
             return Err(self.cx.fail(unknown_reuse(&target.value, target.span, &known)));
         };
+        if self.copies > MAX_LAYERS {
+            // Reported where the limit was crossed.
+            self.cx.sink.check()?;
+        }
         let originals = self.originals;
         for node in ids.iter().filter_map(|id| originals.get(id)) {
             if path.contains(&node.id) || self.open.contains(&node.id) {
