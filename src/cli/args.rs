@@ -167,6 +167,8 @@ pub(super) enum Command {
         #[command(flatten)]
         run: kur_runtime::cli::PredictArgs,
     },
+    /// Print the JSON Schema of Kurfiles, for editors.
+    Schema,
     /// Write a small Kurfile with data, build it, train, test and predict; each command is printed.
     Demo {
         /// The folder to write into; it must be empty or not exist.

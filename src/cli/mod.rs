@@ -71,6 +71,7 @@ fn dispatch(cli: &Cli) -> u8 {
         Some(Command::Predict { kurfile, compile, run }) => {
             run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Predict(run.clone()))
         }
+        Some(Command::Schema) => out(&format!("{:#}\n", crate::model::schema())),
         Some(Command::Demo { dir }) => demo::demo(dir),
         Some(Command::Explain { id }) => explain::explain(id.as_deref(), global),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),

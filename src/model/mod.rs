@@ -14,6 +14,7 @@ mod graph;
 mod overrides;
 mod report;
 mod resolved;
+mod schema;
 mod sections;
 mod table;
 pub mod types;
@@ -22,6 +23,7 @@ pub use data::{Data, data, merged};
 pub use dump::dump;
 pub use explain::explain;
 pub use overrides::Overrides;
+pub use schema::schema;
 
 use std::sync::Arc;
 
