@@ -81,7 +81,7 @@ impl Entry {
 }
 
 /// One step on the way from where a node is written to where it is used.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Origin {
     /// What brought it here.
     pub via: Via,
@@ -100,6 +100,8 @@ pub enum Via {
     Merge,
     /// `include: …`; the span is that of the included file's name.
     Include,
+    /// The use of a template.
+    Template,
 }
 
 impl Value {
@@ -275,7 +277,7 @@ impl Value {
     /// Whether an alias or a merge key brought it to the place it stands in.
     #[must_use]
     pub fn is_reused(&self) -> bool {
-        self.steps().any(|s| s.via != Via::Include)
+        self.steps().any(|s| matches!(s.via, Via::Alias | Via::Merge))
     }
 
     /// The steps from the place it is written to the place it is used.
@@ -301,6 +303,7 @@ impl AtValue for Diagnostic {
                 Via::Alias => "used here through an alias",
                 Via::Merge => "merged in here",
                 Via::Include => "included from here",
+                Via::Template => "in the template used here",
             };
             if d.secondary.iter().any(|(s, _)| *s == step.span) { d } else { d.also(step.span, how) }
         })

@@ -1,7 +1,7 @@
 //! A Kurfile as data: merged from its files, and evaluated, as `kurc dump` prints it.
 
 use crate::diag::{FileId, Reported, Sink, SourceMap};
-use crate::frontend::template::{Engine, Scope};
+use crate::frontend::template::Engine;
 use crate::frontend::{Value, World, include};
 
 use super::cx::Cx;
@@ -47,7 +47,7 @@ pub fn data(
 ) -> Result<Data, Reported> {
     let (file, root) = merged(world, path, overrides, sources, sink)?;
     let engine = Engine::default();
-    let cx = Cx { world, sources, sink, engine: &engine, scope: Scope::default() };
+    let cx = Cx::new(world, sources, sink, &engine);
     let mut loader = Loader::new(cx, root, file, path);
     loader.run()?;
     Ok(Data { resolved: resolved::root(&loader.printed), parsed: loader.root })

@@ -7,7 +7,7 @@
 use std::fmt::Write as _;
 
 use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span, did_you_mean};
-use crate::frontend::template::{Engine, Scope};
+use crate::frontend::template::Engine;
 use crate::frontend::value::{Kind, Via};
 use crate::frontend::{Value, World, print, python};
 
@@ -34,7 +34,7 @@ pub fn explain(
     // Mistakes elsewhere are no reason to say nothing; `kurc check` tells of them.
     let mut elsewhere = Sink::default();
     let engine = Engine::default();
-    let cx = Cx { world, sources, sink: &mut elsewhere, engine: &engine, scope: Scope::default() };
+    let cx = Cx::new(world, sources, &mut elsewhere, &engine);
     let mut loader = Loader::new(cx, raw.clone(), file, path);
     let _ = loader.run();
     match walk(&mut loader, raw, &segments) {
@@ -201,6 +201,7 @@ fn way(out: &mut String, value: &Value, sources: &SourceMap) {
             Via::Alias => "used through an alias",
             Via::Merge => "merged in with `<<`",
             Via::Include => "included",
+            Via::Template => "in the template used",
         };
         line(out, 2, &format!("{how} {}", at(step.span, sources)));
     }

@@ -15,6 +15,7 @@ mod overrides;
 mod report;
 mod resolved;
 mod sections;
+mod table;
 pub mod types;
 
 pub use data::{Data, data, merged};
@@ -22,15 +23,17 @@ pub use dump::dump;
 pub use explain::explain;
 pub use overrides::Overrides;
 
+use std::sync::Arc;
+
 use kur_runtime::spec::{CsvSpec, SupplierSpec};
 
 use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span, did_you_mean};
-use crate::frontend::template::{Engine, Scope};
+use crate::frontend::template::Engine;
 use crate::frontend::value::{Entry, Kind};
 use crate::frontend::world::expand_path;
 use crate::frontend::{Value, World};
 
-use containers::Expander;
+use containers::{Expander, Templates};
 use cx::Cx;
 use graph::Graph;
 use sections::evaluation::Evaluation;
@@ -52,7 +55,7 @@ pub fn load(
 ) -> Result<Kurfile, Reported> {
     let (file, root) = merged(world, path, overrides, sources, sink)?;
     let engine = Engine::default();
-    let cx = Cx { world, sources, sink, engine: &engine, scope: Scope::default() };
+    let cx = Cx::new(world, sources, sink, &engine);
     Loader::new(cx, root, file, path).run()
 }
 
@@ -110,6 +113,8 @@ impl<'a> Loader<'a> {
             evaluate_weights: weights(&evaluate),
             destination: evaluate.as_ref().and_then(|(_, e)| e.destination.clone()),
             evaluate: spanned(&evaluate),
+            unbuilt: std::mem::take(&mut self.cx.unbuilt),
+            messages: std::mem::take(&mut self.cx.messages),
             resolved: resolved::print(&self.printed),
         })
     }
@@ -172,7 +177,7 @@ impl<'a> Loader<'a> {
         Ok(DataSections { train: train?, validate: validate?, test: test?, evaluate: evaluate? })
     }
 
-    fn model(&mut self, root: &Value, mut expander: Expander) -> Result<Graph, Reported> {
+    fn model(&mut self, root: &Value, expander: Expander) -> Result<Graph, Reported> {
         let Some(entry) = root.entry("model") else {
             // A misspelled `model` was reported as an unknown section; that is the mistake to mend.
             let names = root.as_map().unwrap_or_default().iter().filter_map(|e| e.key.as_str());
@@ -189,12 +194,15 @@ impl<'a> Loader<'a> {
             return Err(self.cx.fail(report::keys::missing_model(&entry.key)));
         }
         let items = convert::list(&mut self.cx, &value, "`model`", "a list of layers (`- dense: 10`)")?;
+        let templates = root.get("templates").map(|v| Templates::read(&mut self.cx, v)).unwrap_or_default();
+        let mut expander = expander.with_templates(Arc::new(templates));
         let outer = self.cx.scope.clone();
-        expander.entries(&mut self.cx, items, false);
+        expander.model(&mut self.cx, items);
         self.cx.scope = outer;
-        let list = Value::new(Kind::List(expander.nodes.iter().map(resolved::entry).collect()), entry.key.span);
+        let nodes = containers::resolve_reuse(&mut self.cx, expander);
+        let list = Value::new(Kind::List(nodes.iter().map(resolved::entry).collect()), entry.key.span);
         self.printed.push(("model", list));
-        graph::connect(&mut self.cx, expander.nodes, before)
+        graph::connect(&mut self.cx, nodes, before)
     }
 
     fn loss(&mut self, root: &Value, graph: Option<&Graph>) -> (Result<Vec<Loss>, Reported>, Option<Span>) {
@@ -243,7 +251,7 @@ fn inherited_csv(train: Option<&TrainSection>) -> CsvSpec {
     let csv = train.and_then(|t| {
         t.section.data.iter().find_map(|s| match s {
             SupplierSpec::Csv(c) => Some(c.clone()),
-            SupplierSpec::Mnist { .. } => None,
+            SupplierSpec::Mnist { .. } | SupplierSpec::Unbuilt { .. } => None,
         })
     });
     let base = csv.unwrap_or(CsvSpec { header: true, ..CsvSpec::default() });
