@@ -1,11 +1,10 @@
 //! A Kurfile as data: merged from its files, and evaluated, as `kurc dump` prints it.
 
 use crate::diag::{FileId, Reported, Sink, SourceMap};
-use crate::frontend::template::Engine;
 use crate::frontend::{Value, World, include};
 
 use super::cx::Cx;
-use super::{Loader, Overrides, resolved};
+use super::{Loader, Overrides, engine, resolved};
 
 /// A Kurfile without its types.
 #[derive(Clone, Debug)]
@@ -46,7 +45,7 @@ pub fn data(
     sink: &mut Sink,
 ) -> Result<Data, Reported> {
     let (file, root) = merged(world, path, overrides, sources, sink)?;
-    let engine = Engine::default();
+    let engine = engine(world, path, &root);
     let cx = Cx::new(world, sources, sink, &engine);
     let mut loader = Loader::new(cx, root, file, path);
     loader.run()?;
