@@ -173,6 +173,11 @@ pub(super) enum Command {
         #[arg(default_value = "kurc-demo")]
         dir: String,
     },
+    /// Explain what the id of an error or warning means, with an example; without an id, list all.
+    Explain {
+        /// The id in the brackets of a message, e.g. `shape-mismatch`.
+        id: Option<String>,
+    },
     /// Run passes over graph IR text and print the result.
     Opt {
         /// A file with graph IR, as `kurc --emit-ir` prints it; `-` reads standard input.

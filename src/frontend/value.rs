@@ -98,10 +98,10 @@ pub enum Via {
     Alias,
     /// `<<: …`.
     Merge,
-    /// `include: …`; the span is that of the included file's name.
-    Include,
     /// The use of a template.
     Template,
+    /// `include: …`; the span is that of the included file's name.
+    Include,
 }
 
 impl Value {
@@ -277,7 +277,7 @@ impl Value {
     /// Whether an alias or a merge key brought it to the place it stands in.
     #[must_use]
     pub fn is_reused(&self) -> bool {
-        self.steps().any(|s| matches!(s.via, Via::Alias | Via::Merge))
+        self.steps().any(|s| s.via != Via::Include)
     }
 
     /// The steps from the place it is written to the place it is used.
@@ -302,8 +302,8 @@ impl AtValue for Diagnostic {
             let how = match step.via {
                 Via::Alias => "used here through an alias",
                 Via::Merge => "merged in here",
-                Via::Include => "included from here",
                 Via::Template => "in the template used here",
+                Via::Include => "included from here",
             };
             if d.secondary.iter().any(|(s, _)| *s == step.span) { d } else { d.also(step.span, how) }
         })
