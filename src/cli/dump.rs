@@ -14,7 +14,7 @@ pub(super) fn dump(args: &DumpArgs, global: &GlobalArgs) -> u8 {
     let result = match &args.explain {
         Some(key) => model::explain(&WORLD, path, set, key, sources, sink),
         None if args.pre_parse => model::merged(&WORLD, path, set, sources, sink).map(|(_, root)| text(&root)),
-        None => model::data(&WORLD, path, set, sources, sink).map(|data| text(&data.resolved)),
+        None => model::data(&WORLD, path, set, sources, sink).and_then(|d| d.state.map(|()| text(&d.resolved))),
     };
     show(&session, global);
     match result {

@@ -16,7 +16,7 @@ pub(super) struct Cx<'a> {
     /// Findings.
     pub(super) sink: &'a mut Sink,
     /// Templates.
-    pub(super) engine: &'a Engine,
+    pub(super) engine: &'a Engine<'a>,
     /// Names that templates see at this point.
     pub(super) scope: Scope,
     /// Constructs met so far that are not built yet.
@@ -26,8 +26,13 @@ pub(super) struct Cx<'a> {
 }
 
 impl<'a> Cx<'a> {
-    /// A context in which nothing was read yet.
-    pub(super) fn new(world: &'a dyn World, sources: &'a SourceMap, sink: &'a mut Sink, engine: &'a Engine) -> Cx<'a> {
+    /// A context without names.
+    pub(super) fn new(
+        world: &'a dyn World,
+        sources: &'a SourceMap,
+        sink: &'a mut Sink,
+        engine: &'a Engine<'a>,
+    ) -> Cx<'a> {
         Cx { world, sources, sink, engine, scope: Scope::default(), unbuilt: Vec::new(), messages: Vec::new() }
     }
 

@@ -1,11 +1,10 @@
 //! A Kurfile as data: merged from its files, and evaluated, as `kurc dump` prints it.
 
 use crate::diag::{FileId, Reported, Sink, SourceMap};
-use crate::frontend::template::Engine;
 use crate::frontend::{Value, World, include};
 
 use super::cx::Cx;
-use super::{Loader, Overrides, resolved};
+use super::{Loader, Overrides, engine, resolved};
 
 /// A Kurfile without its types.
 #[derive(Clone, Debug)]
@@ -15,6 +14,8 @@ pub struct Data {
     pub parsed: Value,
     /// The evaluated sections under their canonical names with the model expanded: no templates, loops unrolled.
     pub resolved: Value,
+    /// Whether the Kurfile has errors. Values that cannot be evaluated are missing, everything else is there.
+    pub state: Result<(), Reported>,
 }
 
 /// The Kurfile with everything it includes and with all overrides, before anything is evaluated.
@@ -37,7 +38,7 @@ pub fn merged(
 /// The evaluated Kurfile. It is checked as in [`super::load`], with the same findings.
 ///
 /// # Errors
-/// As [`super::load`].
+/// Those of [`merged`]; whether there are others is in [`Data::state`].
 pub fn data(
     world: &dyn World,
     path: &str,
@@ -46,9 +47,9 @@ pub fn data(
     sink: &mut Sink,
 ) -> Result<Data, Reported> {
     let (file, root) = merged(world, path, overrides, sources, sink)?;
-    let engine = Engine::default();
+    let engine = engine(world, path, &root);
     let cx = Cx::new(world, sources, sink, &engine);
     let mut loader = Loader::new(cx, root, file, path);
-    loader.run()?;
-    Ok(Data { resolved: resolved::root(&loader.printed), parsed: loader.root })
+    let state = loader.run().map(|_| ());
+    Ok(Data { resolved: resolved::root(&loader.printed), parsed: loader.root, state })
 }

@@ -7,14 +7,13 @@
 use std::fmt::Write as _;
 
 use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span, did_you_mean};
-use crate::frontend::template::Engine;
 use crate::frontend::value::{Kind, Via};
 use crate::frontend::{Value, World, print, python};
 
-use super::Loader;
 use super::cx::Cx;
 use super::data::merged;
 use super::overrides::{Segment, VARIABLE, parse_path, spelling};
+use super::{Loader, engine};
 
 /// Explains the value at a path.
 ///
@@ -33,7 +32,7 @@ pub fn explain(
     let segments = parse_path(key, argument, sink)?;
     // Mistakes elsewhere are no reason to say nothing; `kurc check` tells of them.
     let mut elsewhere = Sink::default();
-    let engine = Engine::default();
+    let engine = engine(world, path, &raw);
     let cx = Cx::new(world, sources, &mut elsewhere, &engine);
     let mut loader = Loader::new(cx, raw.clone(), file, path);
     let _ = loader.run();
@@ -200,8 +199,8 @@ fn way(out: &mut String, value: &Value, sources: &SourceMap) {
         let how = match step.via {
             Via::Alias => "used through an alias",
             Via::Merge => "merged in with `<<`",
-            Via::Template => "in the template used",
             Via::Include => "included",
+            Via::Template => "in the template used",
         };
         line(out, 2, &format!("{how} {}", at(step.span, sources)));
     }

@@ -8,6 +8,7 @@ mod convert;
 mod cx;
 mod data;
 mod dump;
+mod evaluate;
 mod explain;
 mod fields;
 mod graph;
@@ -30,7 +31,7 @@ use std::sync::Arc;
 use kur_runtime::spec::{CsvSpec, SupplierSpec};
 
 use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span, did_you_mean};
-use crate::frontend::template::Engine;
+use crate::frontend::template::{Engine, LiveTree, Undefined};
 use crate::frontend::value::{Entry, Kind};
 use crate::frontend::world::expand_path;
 use crate::frontend::{Value, World};
@@ -56,14 +57,23 @@ pub fn load(
     sink: &mut Sink,
 ) -> Result<Kurfile, Reported> {
     let (file, root) = merged(world, path, overrides, sources, sink)?;
-    let engine = Engine::default();
+    let engine = engine(world, path, &root);
     let cx = Cx::new(world, sources, sink, &engine);
     Loader::new(cx, root, file, path).run()
+}
+
+/// The template engine of a Kurfile. Whether undefined names are errors must be known before anything is evaluated.
+fn engine<'w>(world: &'w dyn World, path: &str, root: &Value) -> Engine<'w> {
+    let compat = root.get("settings").and_then(|s| s.get("compat")).and_then(Value::as_str);
+    let undefined = if compat == Some("kur") { Undefined::Empty } else { Undefined::Error };
+    Engine::new(world, &expand_path(world, path), undefined)
 }
 
 struct Loader<'a> {
     cx: Cx<'a>,
     root: Value,
+    /// `root` as templates see it.
+    parsed: LiveTree,
     file: FileId,
     path: String,
     /// Evaluated sections by canonical name, for `Kurfile::resolved`.
@@ -73,7 +83,7 @@ struct Loader<'a> {
 impl<'a> Loader<'a> {
     fn new(cx: Cx<'a>, root: Value, file: FileId, path: &str) -> Loader<'a> {
         let path = expand_path(cx.world, path);
-        Loader { cx, root, file, path, printed: Vec::new() }
+        Loader { cx, parsed: LiveTree::new(&root), root, file, path, printed: Vec::new() }
     }
 
     fn run(&mut self) -> Result<Kurfile, Reported> {
@@ -87,13 +97,13 @@ impl<'a> Loader<'a> {
         sections::check_names(&mut self.cx, entries);
         let expander = Expander::default();
         self.base_scope(&expander, &root);
-        let settings = self.settings(&root)?;
+        let settings = self.settings(&root);
         let sections = self.data_sections(&root);
         let graph = self.model(&root, expander);
         let (losses, loss_span) = self.loss(&root, graph.as_ref().ok());
         // Every part that failed has reported; nothing half-read may go on.
         self.cx.sink.check()?;
-        let (graph, sections, losses) = (graph?, sections?, losses?);
+        let (settings, graph, sections, losses) = (settings?, graph?, sections?, losses?);
         let DataSections { train, validate, test, evaluate } = sections;
         let spanned = |e: &Option<(Span, Evaluation)>| {
             e.as_ref().map(|(span, e)| Spanned { value: e.section.clone(), span: *span })
@@ -125,7 +135,7 @@ impl<'a> Loader<'a> {
     fn base_scope(&mut self, expander: &Expander, root: &Value) {
         expander.declare(&mut self.cx);
         let host = self.cx.world.hostname();
-        self.cx.scope.push("parsed", root);
+        self.cx.scope.push_tree("parsed", &self.parsed);
         self.cx.scope.push("raw", root);
         self.cx.scope.push_text("filename", Some(&self.path));
         self.cx.scope.push_text("host", Some(&host));
@@ -133,23 +143,21 @@ impl<'a> Loader<'a> {
 
     fn settings(&mut self, root: &Value) -> Result<Settings, Reported> {
         let Some(entry) = sections::find(&mut self.cx, root, "settings") else { return Ok(Settings::default()) };
-        let (value, state) = sections::evaluate(&mut self.cx, entry, true);
-        // Everything else may use a setting; going on would only repeat the same mistake in many places.
-        state?;
-        let settings = sections::settings::read(&mut self.cx, &value)?;
+        let (value, state) = evaluate::section(&mut self.cx, entry, true);
+        let settings = sections::settings::read(&mut self.cx, &value);
         for e in value.as_map().unwrap_or_default() {
             if let Some(name) = e.key.as_str() {
                 self.cx.scope.push(name, &e.value);
             }
         }
         self.done("settings", entry, value);
-        Ok(settings)
+        state.and(settings)
     }
 
     /// Evaluates one of the data sections and brings it into scope.
     fn section(&mut self, root: &Value, name: &'static str) -> Option<(Span, Value, Result<(), Reported>)> {
         let entry = sections::find(&mut self.cx, root, name)?;
-        let (value, state) = sections::evaluate(&mut self.cx, entry, false);
+        let (value, state) = evaluate::section(&mut self.cx, entry, false);
         self.done(name, entry, value.clone());
         Some((entry.key.span, value, state))
     }
@@ -224,6 +232,7 @@ impl<'a> Loader<'a> {
     fn record(&mut self, name: &'static str, entry: &Entry, value: &Value) {
         let Kind::Map(map) = &mut self.root.kind else { return };
         for spelling in sections::spellings(name) {
+            self.parsed.set(&Value::text(spelling, entry.key.span), value);
             match map.iter_mut().find(|e| e.key.as_str() == Some(spelling)) {
                 Some(e) => e.value = value.clone(),
                 None => map.push(Entry { key: Value::text(spelling, entry.key.span), value: value.clone() }),
@@ -235,7 +244,6 @@ impl<'a> Loader<'a> {
     fn done(&mut self, name: &'static str, entry: &Entry, value: Value) {
         self.cx.scope.push(entry.key.as_str().unwrap_or(name), &value);
         self.record(name, entry, &value);
-        self.cx.scope.replace_outermost("parsed", &self.root);
         self.printed.push((name, value));
     }
 }

@@ -35,7 +35,7 @@ pub(super) fn str_of(value: &Jinja) -> String {
 }
 
 /// The value tree of an engine value; only the printing uses it, so places do not matter.
-fn from_jinja(value: &Jinja) -> Value {
+pub(super) fn from_jinja(value: &Jinja) -> Value {
     let items = || value.try_iter().map(|it| it.map(|v| from_jinja(&v)).collect::<Vec<_>>()).unwrap_or_default();
     let text = |s: &str| Kind::Str(s.into(), Style::Computed);
     let kind = match value.kind() {

@@ -6,12 +6,17 @@
 //! budget of rounds, so no Kurfile can hang the compiler.
 
 mod bridge;
+mod concat;
+mod files;
 mod filters;
+mod jinja2;
+mod methods;
 mod report;
 mod scope;
 
-pub use scope::{LiveList, LiveMap, Scope};
+pub use scope::{LiveList, LiveMap, LiveTree, Scope};
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use minijinja::{Environment, UndefinedBehavior};
@@ -19,6 +24,7 @@ use minijinja::{Environment, UndefinedBehavior};
 use crate::diag::{Reported, Sink, SourceMap};
 use crate::frontend::python::parse_literal;
 use crate::frontend::value::{Entry, Kind, Style, Value};
+use crate::frontend::world::World;
 
 /// Work units of one render (about one instruction, or 64 bytes of output, each).
 const FUEL: u64 = 200_000;
@@ -33,35 +39,55 @@ const MAX_LITERAL_DEPTH: usize = 24;
 /// Bytes a scalar may grow to.
 const MAX_TEXT: usize = 1 << 20;
 
-/// The template engine: Jinja2 as Kur set it up, except that undefined names are errors.
-pub struct Engine {
-    env: Environment<'static>,
+/// What a name that is not defined gives.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Undefined {
+    /// An error with a suggestion.
+    #[default]
+    Error,
+    /// Nothing, as in Kur (`settings.compat: kur`). A key of an undefined name is still an error.
+    Empty,
 }
 
-impl std::fmt::Debug for Engine {
+/// The template engine: Jinja2 as Kur set it up, except that undefined names are errors unless asked for otherwise.
+pub struct Engine<'w> {
+    env: Environment<'static>,
+    files: files::Files,
+    world: &'w dyn World,
+    dir: String,
+}
+
+impl std::fmt::Debug for Engine<'_> {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str("Engine")
     }
 }
 
-impl Default for Engine {
-    fn default() -> Self {
+impl<'w> Engine<'w> {
+    /// An engine for the Kurfile at `path`; files that templates read are relative to its folder.
+    #[must_use]
+    pub fn new(world: &'w dyn World, path: &str, undefined: Undefined) -> Engine<'w> {
         let mut env = Environment::new();
-        env.set_undefined_behavior(UndefinedBehavior::Strict);
+        env.set_undefined_behavior(match undefined {
+            Undefined::Error => UndefinedBehavior::Strict,
+            Undefined::Empty => UndefinedBehavior::Lenient,
+        });
         env.set_debug(true);
         env.set_fuel(Some(FUEL));
         env.set_recursion_limit(64);
-        env.set_unknown_method_callback(minijinja_contrib::pycompat::unknown_method_callback);
+        env.set_unknown_method_callback(methods::call);
         env.set_formatter(|out, _, value| {
             out.write_str(&bridge::str_of(value))?;
             Ok(())
         });
         filters::add(&mut env);
-        Engine { env }
+        jinja2::add(&mut env);
+        let files = files::Files::default();
+        files.add(&mut env, world.gpu_count());
+        let dir = path.rfind('/').map_or("", |n| &path[..=n]).to_owned();
+        Engine { env, files, world, dir }
     }
-}
 
-impl Engine {
     /// Evaluates a node; collections are left as they are (kur-reference 1.5, `recursive` off).
     ///
     /// # Errors
@@ -98,12 +124,21 @@ impl Engine {
         sink: &mut Sink,
     ) -> Result<Value, Reported> {
         let mut text = original.to_string();
-        for round in 0..MAX_ROUNDS {
+        // The templates met on the way, to tell a circle from a long chain.
+        let mut seen: Vec<String> = Vec::new();
+        while seen.len() < MAX_ROUNDS {
             let rendered = if needs_render(&text) {
+                // What is wrong with a poisoned value was told where it stands.
+                if let Some(reported) = self.poisoned(&text, scope, false) {
+                    return Err(reported);
+                }
                 match self.render(&text, scope) {
                     Ok(t) => t,
-                    Err(e) => {
-                        let place = report::Place { value, text: &text, first: round == 0, sources };
+                    Err((e, rewritten)) => {
+                        if let Some(reported) = self.poisoned(&text, scope, true) {
+                            return Err(reported);
+                        }
+                        let place = report::Place { value, text: &text, first: seen.is_empty(), sources, rewritten };
                         return Err(sink.fail(report::render_error(&e, &place, scope, &self.env)));
                     }
                 }
@@ -129,20 +164,67 @@ impl Engine {
                 out.written = Some(next);
                 return Ok(out);
             }
-            text = next;
+            seen.push(std::mem::replace(&mut text, next));
+            if seen.contains(&text) {
+                break;
+            }
         }
-        Err(sink.fail(report::cycle(value, &text)))
+        Err(sink.fail(report::cycle(value, &seen, &text)))
     }
 
-    fn render(&self, text: &str, scope: &Scope) -> Result<String, minijinja::Error> {
-        self.env.template_from_str(text)?.render(scope.context())
+    /// Renders once; an error comes with the text that was rendered in place of the given one.
+    fn render(&self, text: &str, scope: &Scope) -> Result<String, (minijinja::Error, Option<concat::Rewritten>)> {
+        let rewritten = concat::rewrite(text);
+        let source = rewritten.as_ref().map_or(text, |r| r.text.as_str());
+        loop {
+            let result = self.env.template_from_str(source).and_then(|t| t.render(scope.context()));
+            match result {
+                Ok(done) => return Ok(done),
+                Err(_) if self.files.grant(self.world, &self.dir) => {}
+                Err(e) => return Err((e, rewritten)),
+            }
+        }
+    }
+
+    /// The report of a value that a template uses and that could not be evaluated; with `inside` also when it uses a
+    /// mapping that such a value is missing from.
+    fn poisoned(&self, text: &str, scope: &Scope, inside: bool) -> Option<Reported> {
+        if !scope.has_poison() {
+            return None;
+        }
+        let mut paths = BTreeSet::new();
+        self.paths_of(text, &mut paths);
+        paths.iter().find_map(|p| scope.poisoned(p).or_else(|| scope.poisoned_inside(p).filter(|_| inside)))
+    }
+
+    fn paths_of(&self, text: &str, out: &mut BTreeSet<String>) {
+        if let Ok(template) = self.env.template_from_str(text) {
+            out.extend(template.undeclared_variables(true));
+        }
+    }
+
+    /// The names, and the keys of names, that the templates in a value use: `size`, `settings.size`.
+    #[must_use]
+    pub fn uses(&self, value: &Value) -> BTreeSet<String> {
+        let mut out = BTreeSet::new();
+        self.collect_uses(value, &mut out);
+        out
+    }
+
+    fn collect_uses(&self, value: &Value, out: &mut BTreeSet<String>) {
+        match &value.kind {
+            Kind::Str(text, _) if text.contains("{{") || text.contains("{%") => self.paths_of(text, out),
+            Kind::List(v) | Kind::Tuple(v) | Kind::Set(v) => v.iter().for_each(|x| self.collect_uses(x, out)),
+            Kind::Map(m) => m.iter().for_each(|e| self.collect_uses(&e.value, out)),
+            _ => {}
+        }
     }
 }
 
 /// One recursive evaluation. Text that evaluates to a collection is evaluated again inside, so a text whose parts lead
 /// back to it would never end; the counts stop that.
 struct Deep<'a> {
-    engine: &'a Engine,
+    engine: &'a Engine<'a>,
     scope: &'a Scope,
     sources: &'a SourceMap,
     sink: &'a mut Sink,
@@ -159,7 +241,7 @@ impl Deep<'_> {
                 }
                 self.literals += 1;
                 if depth >= MAX_LITERAL_DEPTH || self.literals > MAX_LITERALS {
-                    return Err(self.sink.fail(report::cycle(value, text)));
+                    return Err(self.sink.fail(report::cycle(value, &[], text)));
                 }
                 return self.eval(&out, depth + 1);
             }

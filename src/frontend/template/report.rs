@@ -5,12 +5,10 @@ use std::ops::Range;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind};
 
+use super::concat::Rewritten;
 use super::scope::Scope;
 use crate::diag::{Diagnostic, SourceMap, Span, did_you_mean};
 use crate::frontend::value::{AtValue, Value};
-
-/// Functions that Kur has and this version has not.
-const LATER_FUNCTIONS: &[&str] = &["gpu_count", "load_json", "load_yaml"];
 
 /// The scalar that was being rendered.
 pub(super) struct Place<'a> {
@@ -22,6 +20,8 @@ pub(super) struct Place<'a> {
     pub(super) first: bool,
     /// All files.
     pub(super) sources: &'a SourceMap,
+    /// The text that was rendered in its place.
+    pub(super) rewritten: Option<Rewritten>,
 }
 
 impl Place<'_> {
@@ -59,7 +59,11 @@ impl Place<'_> {
 
 /// The diagnostic of an engine error.
 pub(super) fn render_error(e: &Error, place: &Place<'_>, scope: &Scope, env: &Environment<'_>) -> Diagnostic {
-    let range = e.range().filter(|r| r.end <= place.text.len() && !r.is_empty());
+    let traced = e.range().map(|r| match &place.rewritten {
+        Some(new) => new.original(r.start)..new.original(r.end),
+        None => r,
+    });
+    let range = traced.filter(|r| r.end <= place.text.len() && !r.is_empty());
     let detail = e.detail().unwrap_or_default();
     match e.kind() {
         ErrorKind::SyntaxError | ErrorKind::BadEscape | ErrorKind::InvalidDelimiter => syntax(place, range, detail),
@@ -106,18 +110,24 @@ fn unknown_filter(place: &Place<'_>, range: Option<Range<usize>>, detail: &str, 
     const FILTERS: &[&str] = &[
         "abs",
         "as_dict",
+        "attr",
         "basename",
         "batch",
         "bool",
         "capitalize",
+        "center",
         "combine",
         "count",
         "default",
+        "dictsort",
         "dirname",
+        "escape",
+        "filesizeformat",
         "first",
         "float",
         "format",
         "groupby",
+        "indent",
         "int",
         "items",
         "join",
@@ -128,22 +138,32 @@ fn unknown_filter(place: &Place<'_>, range: Option<Range<usize>>, detail: &str, 
         "map",
         "max",
         "min",
+        "pprint",
         "reject",
+        "rejectattr",
         "replace",
         "reverse",
         "round",
         "select",
+        "selectattr",
         "slice",
         "sort",
         "split",
         "splitext",
         "string",
+        "striptags",
         "sum",
         "ternary",
         "title",
+        "tojson",
         "trim",
+        "truncate",
         "unique",
         "upper",
+        "urlencode",
+        "wordcount",
+        "wordwrap",
+        "xmlattr",
         "zip",
     ];
     const TESTS: &[&str] = &[
@@ -179,10 +199,6 @@ fn unknown_filter(place: &Place<'_>, range: Option<Range<usize>>, detail: &str, 
 }
 
 fn unknown_function(place: &Place<'_>, range: Option<Range<usize>>, detail: &str, scope: &Scope) -> Diagnostic {
-    if let Some(later) = LATER_FUNCTIONS.iter().find(|f| place.find_word(f).is_some()) {
-        let d = Diagnostic::error("not-yet-supported", format!("the template function `{later}` is not supported yet"));
-        return place.put(d, place.find_word(later), "not supported yet");
-    }
     let name = detail.split_whitespace().next().unwrap_or_default().trim_matches('`');
     if name.is_empty() || place.find_word(name).is_none() {
         return place.put(
@@ -190,6 +206,12 @@ fn unknown_function(place: &Place<'_>, range: Option<Range<usize>>, detail: &str
             range,
             "in this part",
         );
+    }
+    const FUNCTIONS: &[&str] =
+        &["cycler", "dict", "gpu_count", "joiner", "load_json", "load_yaml", "namespace", "range"];
+    if let Some(near) = did_you_mean(name, FUNCTIONS.iter().copied()) {
+        let d = Diagnostic::error("undefined-name", format!("the template uses `{name}`, which is not defined"));
+        return place.put(d.help(format!("did you mean `{near}(…)`?")), place.find_word(name), "not defined");
     }
     undefined_name(place, name, scope)
 }
@@ -277,12 +299,18 @@ fn shorten(text: &str) -> String {
     if short.len() < text.len() { short + "…" } else { short }
 }
 
-/// The text changes in every round.
-pub(super) fn cycle(value: &Value, text: &str) -> Diagnostic {
-    Diagnostic::error("template-cycle", "this template refers to itself")
-        .at_value(value, "never settles")
-        .note(format!("after many rounds it is still a template: `{}`", shorten(text)))
-        .help("break the circle: let one of the values that refer to each other be a plain value")
+/// The text changes in every round. `seen` are the texts of the rounds before `text`.
+pub(super) fn cycle(value: &Value, seen: &[String], text: &str) -> Diagnostic {
+    let d = Diagnostic::error("template-cycle", "this template refers to itself").at_value(value, "never settles");
+    let d = match seen.iter().position(|s| s == text) {
+        Some(first) => {
+            let circle: Vec<String> =
+                seen[first..].iter().map(String::as_str).chain([text]).map(|t| format!("`{}`", shorten(t))).collect();
+            d.note(format!("it is evaluated to {}, and so on", circle.join(" → ")))
+        }
+        None => d.note(format!("after many rounds it is still a template: `{}`", shorten(text))),
+    };
+    d.help("break the circle: let one of the values that refer to each other be a plain value")
 }
 
 /// The text outgrows its budget.

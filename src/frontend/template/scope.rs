@@ -1,17 +1,30 @@
-//! The names a template sees (kur-reference 1.4): a list in which later entries hide earlier ones.
+//! The names a template sees (kur-reference 1.4): frames in which inner names hide equal outer ones.
+//!
+//! Besides plain values a scope holds *live* ones, which change while the Kurfile is read, and *poisoned* paths: values
+//! that could not be evaluated. What was wrong with them is reported already, so templates that use them fail silently.
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, PoisonError, RwLock};
 
 use minijinja::Value as Jinja;
 use minijinja::value::{Enumerator, Object, ObjectRepr};
 
 use super::bridge::to_jinja;
-use crate::frontend::value::Value;
+use crate::diag::Reported;
+use crate::frontend::python;
+use crate::frontend::value::{Kind, Value};
 
-/// Names and values, innermost last. Cloning is cheap; a clone with more names is a nested scope.
+/// Names and values. Cloning is cheap; a clone with more names is a nested scope.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
-    vars: Arc<Vec<(String, Jinja)>>,
+    top: Arc<Frame>,
+    poison: Arc<BTreeMap<String, Reported>>,
+}
+
+#[derive(Debug, Default)]
+struct Frame {
+    vars: BTreeMap<String, Jinja>,
+    outer: Option<Arc<Frame>>,
 }
 
 impl Scope {
@@ -35,27 +48,57 @@ impl Scope {
         self.push_jinja(name, Jinja::from_object(map.clone()));
     }
 
-    fn push_jinja(&mut self, name: &str, value: Jinja) {
-        Arc::make_mut(&mut self.vars).push((name.to_owned(), value));
+    /// Adds a mapping whose values are replaced by evaluated ones.
+    pub fn push_tree(&mut self, name: &str, tree: &LiveTree) {
+        self.push_jinja(name, Jinja::from_object(tree.clone()));
     }
 
-    /// Replaces the outermost entry of a name where it stands; without one, adds it as the outermost.
-    pub fn replace_outermost(&mut self, name: &str, value: &Value) {
-        let vars = Arc::make_mut(&mut self.vars);
-        match vars.iter_mut().find(|(n, _)| n == name) {
-            Some((_, v)) => *v = to_jinja(value),
-            None => vars.insert(0, (name.to_owned(), to_jinja(value))),
+    fn push_jinja(&mut self, name: &str, value: Jinja) {
+        match Arc::get_mut(&mut self.top) {
+            Some(frame) => {
+                frame.vars.insert(name.to_owned(), value);
+            }
+            None => {
+                let vars = BTreeMap::from([(name.to_owned(), value)]);
+                self.top = Arc::new(Frame { vars, outer: Some(self.top.clone()) });
+            }
         }
+    }
+
+    /// Marks a path, such as `settings.size` or `size`, as one whose value could not be evaluated.
+    pub fn poison(&mut self, path: &str, reported: Reported) {
+        Arc::make_mut(&mut self.poison).insert(path.to_owned(), reported);
+    }
+
+    /// Whether any path is poisoned.
+    pub(super) fn has_poison(&self) -> bool {
+        !self.poison.is_empty()
+    }
+
+    /// The report of a poisoned value that the path leads to or through.
+    pub(super) fn poisoned(&self, path: &str) -> Option<Reported> {
+        let mut ends = path.match_indices('.').map(|(i, _)| i).chain([path.len()]);
+        ends.find_map(|end| self.poison.get(&path[..end]).copied())
+    }
+
+    /// The report of a poisoned value somewhere inside the value the path leads to.
+    pub(super) fn poisoned_inside(&self, path: &str) -> Option<Reported> {
+        let below = format!("{path}.");
+        self.poison.range(below.clone()..).next().filter(|(p, _)| p.starts_with(&below)).map(|(_, r)| *r)
     }
 
     /// Looks a name up.
     pub(super) fn find(&self, name: &str) -> Option<&Jinja> {
-        self.vars.iter().rev().find(|(n, _)| n == name).map(|(_, v)| v)
+        self.frames().find_map(|f| f.vars.get(name))
+    }
+
+    fn frames(&self) -> impl Iterator<Item = &Frame> {
+        std::iter::successors(Some(&*self.top), |f| f.outer.as_deref())
     }
 
     /// All names, sorted, each once.
     pub(super) fn names(&self) -> Vec<&str> {
-        let mut names: Vec<&str> = self.vars.iter().map(|(n, _)| n.as_str()).collect();
+        let mut names: Vec<&str> = self.frames().flat_map(|f| f.vars.keys()).map(String::as_str).collect();
         names.sort_unstable();
         names.dedup();
         names
@@ -126,5 +169,84 @@ impl Object for LiveMap {
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
         Enumerator::Values(map.iter().map(|(k, _)| Jinja::from(k.as_str())).collect())
+    }
+}
+
+/// A mapping, with the mappings in it, whose values can be replaced: a section while it is evaluated, and `parsed`.
+#[derive(Clone, Debug, Default)]
+pub struct LiveTree(Arc<RwLock<Branch>>);
+
+#[derive(Debug, Default)]
+struct Branch {
+    pairs: Vec<(Jinja, Twig)>,
+    /// Where each key stands, by its printed form.
+    places: BTreeMap<String, usize>,
+}
+
+#[derive(Debug)]
+enum Twig {
+    Value(Jinja),
+    Tree(LiveTree),
+}
+
+impl LiveTree {
+    /// A tree of a mapping; of anything else an empty one.
+    #[must_use]
+    pub fn new(value: &Value) -> LiveTree {
+        let mut branch = Branch::default();
+        for e in value.as_map().unwrap_or_default() {
+            branch.places.insert(python::repr(&e.key), branch.pairs.len());
+            branch.pairs.push((to_jinja(&e.key), Twig::new(&e.value)));
+        }
+        LiveTree(Arc::new(RwLock::new(branch)))
+    }
+
+    /// Replaces or adds the value of a key.
+    pub fn set(&self, key: &Value, value: &Value) {
+        let mut branch = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let text = python::repr(key);
+        match branch.places.get(&text).copied() {
+            Some(i) => branch.pairs[i].1 = Twig::new(value),
+            None => {
+                let place = branch.pairs.len();
+                branch.places.insert(text, place);
+                branch.pairs.push((to_jinja(key), Twig::new(value)));
+            }
+        }
+    }
+
+    /// The mapping under a key.
+    #[must_use]
+    pub fn inner(&self, key: &Value) -> Option<LiveTree> {
+        let branch = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        match &branch.pairs[*branch.places.get(&python::repr(key))?].1 {
+            Twig::Tree(tree) => Some(tree.clone()),
+            Twig::Value(_) => None,
+        }
+    }
+}
+
+impl Twig {
+    fn new(value: &Value) -> Twig {
+        match &value.kind {
+            Kind::Map(_) => Twig::Tree(LiveTree::new(value)),
+            _ => Twig::Value(to_jinja(value)),
+        }
+    }
+}
+
+impl Object for LiveTree {
+    fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
+        let branch = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        let text = python::repr(&super::bridge::from_jinja(key));
+        match &branch.pairs.get(*branch.places.get(&text)?)?.1 {
+            Twig::Value(v) => Some(v.clone()),
+            Twig::Tree(tree) => Some(Jinja::from_object(tree.clone())),
+        }
+    }
+
+    fn enumerate(self: &Arc<Self>) -> Enumerator {
+        let branch = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        Enumerator::Values(branch.pairs.iter().map(|(k, _)| k.clone()).collect())
     }
 }

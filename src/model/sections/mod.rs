@@ -13,9 +13,8 @@ pub(super) mod suppliers;
 pub(super) mod train;
 pub(super) mod weights;
 
-use crate::diag::Reported;
 use crate::frontend::Value;
-use crate::frontend::value::{Entry, Kind};
+use crate::frontend::value::Entry;
 
 use super::cx::Cx;
 use super::report::keys::{shadowed_section, unknown_section};
@@ -78,49 +77,4 @@ pub(super) fn find<'v>(cx: &mut Cx<'_>, root: &'v Value, name: &str) -> Option<&
         cx.push(shadowed_section(&o.key, &c.key));
     }
     canonical.or(other)
-}
-
-/// Evaluates a section key by key. Its own raw value is in scope under its name, with the keys before already
-/// evaluated, so that `settings.b` may compute with `settings.a`; with `spread` the keys are in scope themselves.
-///
-/// A key that cannot be evaluated is reported and left out; the flag says whether that happened.
-pub(super) fn evaluate(cx: &mut Cx<'_>, section: &Entry, spread: bool) -> (Value, Result<(), Reported>) {
-    let name = section.key.as_str().unwrap_or_default();
-    let outer = cx.scope.clone();
-    let mut so_far = section.value.clone();
-    let mut state = Ok(());
-    let out = match &section.value.kind {
-        Kind::Map(entries) => {
-            let mut out = Vec::new();
-            for (i, e) in entries.iter().enumerate() {
-                cx.scope = outer.clone();
-                if spread {
-                    let keys = so_far.as_map().unwrap_or_default();
-                    keys.iter()
-                        .filter_map(|e| Some((e.key.as_str()?, &e.value)))
-                        .for_each(|(k, v)| cx.scope.push(k, v));
-                }
-                cx.scope.push(name, &so_far);
-                match cx.deep(&e.value) {
-                    Ok(value) => {
-                        if let Kind::Map(done) = &mut so_far.kind {
-                            done[i].value = value.clone();
-                        }
-                        out.push(Entry { key: e.key.clone(), value });
-                    }
-                    Err(r) => state = Err(r),
-                }
-            }
-            section.value.with_kind(Kind::Map(out))
-        }
-        _ => match cx.deep(&section.value) {
-            Ok(value) => value,
-            Err(r) => {
-                state = Err(r);
-                section.value.with_kind(Kind::Null)
-            }
-        },
-    };
-    cx.scope = outer;
-    (out, state)
 }
