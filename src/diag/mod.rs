@@ -9,7 +9,9 @@ mod source;
 pub use render::{Format, render};
 pub use source::{FileId, SourceMap};
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A byte range in a file of the [`SourceMap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -50,7 +52,7 @@ impl fmt::Display for Severity {
 }
 
 /// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
     /// Stable kebab-case name, e.g. `shape-mismatch`.
     pub id: &'static str,
@@ -130,12 +132,20 @@ pub struct Reported(());
 #[derive(Debug, Default)]
 pub struct Sink {
     found: Vec<Diagnostic>,
+    /// Where in `found` findings of a hash are, so that repetitions are noticed among thousands; never iterated.
+    places: HashMap<u64, Vec<usize>>,
+    errors: usize,
 }
 
 impl Sink {
-    /// Adds a finding.
+    /// Adds a finding, unless an equal one is there.
     pub fn push(&mut self, d: Diagnostic) {
-        if !self.found.contains(&d) {
+        let mut hasher = DefaultHasher::new();
+        d.hash(&mut hasher);
+        let places = self.places.entry(hasher.finish()).or_default();
+        if places.iter().all(|i| self.found[*i] != d) {
+            places.push(self.found.len());
+            self.errors += usize::from(d.severity == Severity::Error);
             self.found.push(d);
         }
     }
@@ -150,13 +160,13 @@ impl Sink {
     /// Whether an error was pushed.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.found.iter().any(|d| d.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// Number of errors so far, to tell whether a part of a stage added some.
     #[must_use]
     pub fn error_count(&self) -> usize {
-        self.found.iter().filter(|d| d.severity == Severity::Error).count()
+        self.errors
     }
 
     /// `Err` when an error was pushed.
@@ -188,9 +198,16 @@ impl Sink {
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let limit = (word.chars().count() / 3).max(1);
+    let word = word.to_lowercase();
+    let length = word.chars().count();
     let mut best: Option<(usize, &str)> = None;
     for k in known {
-        let d = strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase());
+        let lower = k.to_lowercase();
+        // Each character more or less is one edit; most words are told apart by that.
+        if lower.chars().count().abs_diff(length) > limit {
+            continue;
+        }
+        let d = strsim::damerau_levenshtein(&word, &lower);
         if d <= limit && best.is_none_or(|(b, _)| d < b) {
             best = Some((d, k));
         }
