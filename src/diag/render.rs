@@ -192,7 +192,8 @@ error[unknown-key]: unknown key `sise`
 
     #[test]
     fn an_excerpt_of_the_surroundings_is_that_of_the_whole_file() {
-        let texts = ["", "a", "\n", "\n\n\n", "ab: 1\ncd: 2\n", "a\r\nb\r\n\r\nc", "é\n\n\n  x: [1,\n  2]\n\n\n\nend\n"];
+        let texts =
+            ["", "a", "\n", "\n\n\n", "ab: 1\ncd: 2\n", "a\r\nb\r\n\r\nc", "é\n\n\n  x: [1,\n  2]\n\n\n\nend\n"];
         let many = "key: value\n".repeat(12);
         for text in texts.into_iter().chain([many.as_str()]) {
             for start in 0..=text.len() {

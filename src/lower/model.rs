@@ -117,7 +117,8 @@ pub fn lower(
         let line = sources.line(l.span);
         graph.layers.push(Layer { name: l.name.clone(), line, span: Some(l.span) });
     }
-    let mut cx = Cx { kurfile, mode, sources, sink, graph, data, next_random: 1, tensors: BTreeSet::new(), values: Vec::new() };
+    let mut cx =
+        Cx { kurfile, mode, sources, sink, graph, data, next_random: 1, tensors: BTreeSet::new(), values: Vec::new() };
     let mut failed = None;
     let mut info = Vec::new();
     for (i, layer) in kurfile.layers.iter().enumerate() {

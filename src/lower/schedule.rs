@@ -452,9 +452,7 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
     let (places, arena) = memory::plan(&lifetimes);
     let place = |b: Buffer| match b {
         Buffer::Control => Place::Input { index: control },
-        Buffer::Result(i) => {
-            copies[i as usize].map_or(Place::Arena { class: u32::MAX, unit_offset: 0 }, |s| places[s])
-        }
+        Buffer::Result(i) => copies[i as usize].map_or(Place::Arena { class: u32::MAX, unit_offset: 0 }, |s| places[s]),
         Buffer::State(i) => Place::State { offset: states.offsets.get(i as usize).copied().unwrap_or(u64::MAX) },
         Buffer::Value(id) => match (input_index[id.index()], slot[id.index()]) {
             (Some(index), _) => Place::Input { index },

@@ -10,7 +10,7 @@ mod filters;
 mod report;
 mod scope;
 
-pub use scope::{LiveList, LiveMap, Scope};
+pub use scope::{LiveList, LiveMap, LiveSection, Scope};
 
 use std::sync::Arc;
 

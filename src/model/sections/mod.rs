@@ -13,6 +13,7 @@ pub(super) mod weights;
 
 use crate::diag::Reported;
 use crate::frontend::Value;
+use crate::frontend::template::LiveSection;
 use crate::frontend::value::{Entry, Kind};
 
 use super::cx::Cx;
@@ -68,24 +69,23 @@ pub(super) fn find<'v>(cx: &mut Cx<'_>, root: &'v Value, name: &str) -> Option<&
 pub(super) fn evaluate(cx: &mut Cx<'_>, section: &Entry, spread: bool) -> (Value, Result<(), Reported>) {
     let name = section.key.as_str().unwrap_or_default();
     let outer = cx.scope.clone();
-    let mut so_far = section.value.clone();
     let mut state = Ok(());
     let out = match &section.value.kind {
         Kind::Map(entries) => {
+            let live = LiveSection::new(entries);
+            if spread {
+                let keys = entries.iter().filter_map(|e| Some((e.key.as_str()?, &e.value)));
+                keys.for_each(|(k, v)| cx.scope.push(k, v));
+            }
+            cx.scope.push_section(name, &live);
             let mut out = Vec::new();
             for (i, e) in entries.iter().enumerate() {
-                cx.scope = outer.clone();
-                if spread {
-                    let keys = so_far.as_map().unwrap_or_default();
-                    keys.iter()
-                        .filter_map(|e| Some((e.key.as_str()?, &e.value)))
-                        .for_each(|(k, v)| cx.scope.push(k, v));
-                }
-                cx.scope.push(name, &so_far);
                 match cx.deep(&e.value) {
                     Ok(value) => {
-                        if let Kind::Map(done) = &mut so_far.kind {
-                            done[i].value = value.clone();
+                        live.set(i, &value);
+                        // A key called as the section is hidden by it.
+                        if let Some(key) = e.key.as_str().filter(|k| spread && *k != name) {
+                            cx.scope.replace(key, &value);
                         }
                         out.push(Entry { key: e.key.clone(), value });
                     }
