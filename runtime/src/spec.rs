@@ -22,6 +22,8 @@ pub struct RunSpec {
     pub test: Option<SectionSpec>,
     /// The `evaluate` section.
     pub evaluate: Option<SectionSpec>,
+    /// What the Kurfile asks for beside the computation and this program does not do: "`log` of `train`".
+    pub unbuilt: Vec<String>,
     /// Epochs to train, from `epochs` or `stop_when.epochs`; `None` trains until interrupted.
     pub epochs: Option<u64>,
     /// `train.weights`.
@@ -80,6 +82,11 @@ pub enum SupplierSpec {
         images: FileSpec,
         /// Path of the labels file, plain or gzip.
         labels: FileSpec,
+    },
+    /// Data that cannot be read yet. Only a run that needs it fails.
+    Unbuilt {
+        /// How errors name it: "the supplier `cifar`".
+        what: String,
     },
 }
 

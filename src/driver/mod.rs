@@ -14,13 +14,13 @@ use kur_runtime::payload::{CodeVariant, CpuLevel, Payload};
 use kur_runtime::plan::Program;
 
 use crate::codegen::cpu::compile_variant;
-use crate::diag::{Diagnostic, Reported, Sink, SourceMap};
+use crate::diag::{Diagnostic, Reported, Severity, Sink, SourceMap};
 use crate::frontend::World;
 use crate::ir::graph::Graph;
 use crate::ir::kernel::Kernel;
 use crate::lower::model::{Lowered, Mode, lower};
 use crate::lower::schedule::{KernelSet, StateLayout, schedule};
-use crate::model::types::{DataShape, Kurfile};
+use crate::model::types::{DataShape, Kurfile, Need};
 use crate::passes::pipeline::{self, OptLevel};
 use crate::passes::{PassCx, PassError};
 
@@ -194,6 +194,11 @@ impl<'w> Session<'w> {
     /// See [`Stop`].
     pub fn compile(&mut self, path: &str, options: &Options) -> Result<Build, Stop> {
         let kurfile = self.load(path, &options.set)?;
+        for u in &kurfile.unbuilt {
+            let severity = if u.need == Need::Build { Severity::Error } else { Severity::Warning };
+            self.sink.push(u.finding(severity));
+        }
+        self.sink.check()?;
         self.compile_model(kurfile, options)
     }
 

@@ -10,7 +10,7 @@ use super::{Step, Stop};
 use crate::diag::SourceMap;
 use crate::ir::kernel::{Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
-use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Optimizer, OptimizerKind, data_sections};
+use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Need, Optimizer, OptimizerKind, data_sections};
 
 /// The optimizer of the train section; adam where there is none (kur-reference 5.3).
 pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
@@ -44,6 +44,9 @@ pub(super) fn probe(
     file: Option<&str>,
 ) -> Result<Option<Vec<(Role, DataShape)>>, Error> {
     let Some(section) = section(kurfile, file) else { return Ok(None) };
+    if section.data.iter().any(|s| matches!(s, SupplierSpec::Unbuilt { .. })) {
+        return Ok(None);
+    }
     let inputs: Vec<String> =
         kurfile.layers.iter().filter(|l| matches!(l.kind, LayerKind::Input { .. })).map(|l| l.name.clone()).collect();
     let hints: Vec<TargetHint> = kurfile
@@ -60,6 +63,7 @@ pub(super) fn probe(
     let origin = section.data.first().map_or(String::new(), |s| match s {
         SupplierSpec::Csv(c) => c.file.path.clone(),
         SupplierSpec::Mnist { images, .. } => images.path.clone(),
+        SupplierSpec::Unbuilt { what } => what.clone(),
     });
     let found = data::probe(&section, &inputs, &hints)?;
     let reshapes = section.data.iter().all(|s| matches!(s, SupplierSpec::Csv(_)));
@@ -177,6 +181,7 @@ fn run_spec(kurfile: &Kurfile, infer: &Lowered) -> RunSpec {
         evaluate: kurfile.evaluate.as_ref().map(|s| s.value.clone()),
         epochs: train.and_then(|t| t.epochs),
         train_weights: train.map(|t| t.weights.clone()).unwrap_or_default(),
+        unbuilt: kurfile.unbuilt.iter().filter(|u| u.need == Need::Run).map(|u| u.what.clone()).collect(),
         validate_best: kurfile.validate_best.clone(),
         test_weights: kurfile.test_weights.clone(),
         evaluate_weights: kurfile.evaluate_weights.clone(),

@@ -70,7 +70,7 @@ pub struct Entry {
 }
 
 /// One step on the way from where a node is written to where it is used.
-#[derive(Debug)]
+#[derive(Debug, PartialEq)]
 pub struct Origin {
     /// What brought it here.
     pub via: Via,
@@ -87,6 +87,8 @@ pub enum Via {
     Alias,
     /// `<<: …`.
     Merge,
+    /// The use of a template.
+    Template,
 }
 
 impl Value {
@@ -250,6 +252,7 @@ impl AtValue for Diagnostic {
             let how = match step.via {
                 Via::Alias => "used here through an alias",
                 Via::Merge => "merged in here",
+                Via::Template => "in the template used here",
             };
             if d.secondary.iter().any(|(s, _)| *s == step.span) { d } else { d.also(step.span, how) }
         })

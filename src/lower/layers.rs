@@ -26,7 +26,7 @@ struct From {
 
 pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Value]) -> Result<Value, Reported> {
     let plain = |node| Value { node, logits: None };
-    if let LayerKind::Input { shape } = &layer.kind {
+    if let LayerKind::Input { shape, .. } = &layer.kind {
         return input(cx, layer, at, shape.as_ref()).map(plain);
     }
     let (Some(value), Some(id), 1) = (inputs.first(), layer.inputs.first(), inputs.len()) else {
@@ -41,18 +41,25 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
     let x = From { id: *id, node: value.node };
     let node = match &layer.kind {
         LayerKind::Input { .. } => x.node,
-        LayerKind::Dense { sizes, flatten } => dense(cx, layer, at, x, sizes, *flatten)?,
+        LayerKind::Dense { sizes, flatten, highway: None } => dense(cx, layer, at, x, sizes, *flatten)?,
         LayerKind::Activation(a) => return activation(cx, layer, at, x, *a),
-        LayerKind::Dropout { fraction } => dropout(cx, at, x, *fraction),
+        LayerKind::Dropout { fraction, independent: true } => dropout(cx, at, x, *fraction),
         LayerKind::Flatten => flatten(cx, at, x),
         LayerKind::Expand { dimension } => expand(cx, layer, at, x, *dimension)?,
         LayerKind::Squeeze { dimension } => squeeze(cx, layer, at, x, *dimension)?,
-        LayerKind::Convolution { kernels, size, strides, border } => {
+        LayerKind::Convolution { kernels, size, strides, border, separable: false, highway: None } => {
             convolution(cx, layer, at, x, *kernels, size, strides, *border)?
         }
         LayerKind::Pool { kind, size, strides, border } => pool(cx, layer, at, x, *kind, size, strides, *border)?,
         LayerKind::BatchNormalization { axis, momentum } => batch_normalization(cx, layer, at, x, *axis, *momentum)?,
         LayerKind::Output => return Ok(*value),
+        // The driver stops before such a layer is lowered; whoever calls this module alone learns of it here.
+        kind => {
+            let message =
+                format!("this form of `{}` is part of the language, but kurc does not build it yet", kind.word());
+            let d = Diagnostic::error("not-yet-supported", message).at(layer.span, "not built yet");
+            return Err(cx.sink.fail(d));
+        }
     };
     Ok(plain(node))
 }

@@ -8,6 +8,7 @@ use crate::frontend::value::Kind;
 
 use super::cx::Cx;
 use super::report::values::{out_of_range, unknown_word, wrong_type};
+use super::table::Range;
 
 /// A path. Numbers are taken as written.
 pub(super) fn path(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<String, Reported> {
@@ -65,16 +66,10 @@ pub(super) fn number(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<f64, 
     }
 }
 
-/// A finite number for which `ok` holds.
-pub(super) fn number_where(
-    cx: &mut Cx<'_>,
-    value: &Value,
-    what: &str,
-    expected: &str,
-    ok: fn(f64) -> bool,
-) -> Result<f64, Reported> {
+/// A finite number in a range.
+pub(super) fn number_in(cx: &mut Cx<'_>, value: &Value, what: &str, range: Range) -> Result<f64, Reported> {
     let x = number(cx, value, what)?;
-    if ok(x) { Ok(x) } else { Err(cx.fail(out_of_range(value, what, expected))) }
+    if range.contains(x) { Ok(x) } else { Err(cx.fail(out_of_range(value, what, &range.describe()))) }
 }
 
 /// A boolean.
@@ -88,6 +83,16 @@ pub(super) fn boolean(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<bool
 /// The items of a list.
 pub(super) fn list<'v>(cx: &mut Cx<'_>, value: &'v Value, what: &str, of: &str) -> Result<&'v [Value], Reported> {
     value.as_list().ok_or_else(|| cx.fail(wrong_type(value, what, of)))
+}
+
+/// Words as a choice: "`a`, `b` or `c`".
+pub(super) fn either(words: &[&str]) -> String {
+    let quoted: Vec<String> = words.iter().map(|w| format!("`{w}`")).collect();
+    match quoted.split_last() {
+        Some((last, [])) => last.clone(),
+        Some((last, rest)) => format!("{} or {last}", rest.join(", ")),
+        None => String::new(),
+    }
 }
 
 /// One of the given words, without regard to case: its index.

@@ -4,6 +4,9 @@ use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span};
 use crate::frontend::template::{Engine, Scope};
 use crate::frontend::{Value, World};
 
+use super::report::keys::not_yet_supported;
+use super::types::{Need, Spanned, Unbuilt};
+
 /// The context parameter of this stage.
 pub(super) struct Cx<'a> {
     /// The outside.
@@ -16,6 +19,10 @@ pub(super) struct Cx<'a> {
     pub(super) engine: &'a Engine,
     /// Names that templates see at this point.
     pub(super) scope: Scope,
+    /// Constructs met so far that are not built yet.
+    pub(super) unbuilt: Vec<Unbuilt>,
+    /// Messages of `debug`.
+    pub(super) messages: Vec<Spanned<String>>,
 }
 
 impl Cx<'_> {
@@ -37,6 +44,14 @@ impl Cx<'_> {
     /// Reports a finding and goes on.
     pub(super) fn push(&mut self, d: Diagnostic) {
         self.sink.push(d);
+    }
+
+    /// Notes a construct that was checked but is not built yet. `place` is shown, `what` names it: "`log` of `train`".
+    pub(super) fn unbuilt(&mut self, need: Need, place: &Value, what: &str) {
+        match self.unbuilt.iter_mut().find(|u| u.what == what && u.need == need) {
+            Some(known) => known.more += 1,
+            None => self.unbuilt.push(Unbuilt::new(need, what, not_yet_supported(place, what))),
+        }
     }
 
     /// From a key to the end of its value when both stand on one line, else the key alone.

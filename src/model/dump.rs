@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kur_runtime::spec::{CsvSpec, FileSpec, Missing, Normalize, ProviderSpec, SectionSpec, SupplierSpec};
 
-use super::types::{Clip, Kurfile, Layer, LayerKind, Optimizer, OptimizerKind};
+use super::types::{Clip, Highway, Kurfile, Layer, LayerKind, Optimizer, OptimizerKind};
 
 /// Prints everything but places.
 #[must_use]
@@ -22,6 +22,9 @@ pub fn dump(k: &Kurfile) -> String {
     for o in &k.outputs {
         let aliases = if o.aliases.is_empty() { String::new() } else { format!(" aka {}", o.aliases.join(", ")) };
         line(&mut out, 0, &format!("output {} = layer {}{aliases}", o.name, o.layer.0));
+    }
+    for u in &k.unbuilt {
+        line(&mut out, 0, &format!("not built: {}", u.what));
     }
     for l in &k.losses {
         let target = k.outputs.get(l.output).map_or("?", |o| &o.name);
@@ -67,29 +70,57 @@ fn layer(l: &Layer) -> String {
     let inputs: Vec<String> = l.inputs.iter().map(|id| id.0.to_string()).collect();
     let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
     let freeze = if l.freeze { " frozen" } else { "" };
-    let args = match &l.kind {
-        LayerKind::Input { shape: None } => " shape from data".to_owned(),
-        LayerKind::Input { shape: Some(s) } => {
+    format!("{} {}{}{freeze}{from}", l.name, l.kind.word(), arguments(&l.kind))
+}
+
+fn arguments(kind: &LayerKind) -> String {
+    let flag = |on: bool, word: &str| if on { format!(" {word}") } else { String::new() };
+    let gate = |highway: &Option<Highway>| match highway {
+        None => String::new(),
+        Some(Highway { bias: None }) => " highway".to_owned(),
+        Some(Highway { bias: Some(b) }) => format!(" highway bias {b}"),
+    };
+    match kind {
+        LayerKind::Input { shape, dtype } => {
+            let dtype = dtype.as_ref().map_or(String::new(), |t| format!(" type {t}"));
+            let Some(s) = shape else { return format!(" shape from data{dtype}") };
             let dims: Vec<String> = s.value.iter().map(|d| d.map_or("null".to_owned(), |n| n.to_string())).collect();
-            format!(" shape [{}]", dims.join(", "))
+            format!(" shape [{}]{dtype}", dims.join(", "))
         }
-        LayerKind::Dense { sizes, flatten } => {
+        LayerKind::Dense { sizes, flatten, highway } => {
             let sizes: Vec<u64> = sizes.iter().map(|s| s.value).collect();
-            format!(" {sizes:?}{}", if *flatten { " flatten" } else { "" })
+            format!(" {sizes:?}{}{}", flag(*flatten, "flatten"), gate(highway))
         }
         LayerKind::Activation(a) => format!(" {a:?}"),
-        LayerKind::Dropout { fraction } => format!(" {fraction}"),
+        LayerKind::Dropout { fraction, independent } => {
+            format!(" {fraction}{}", flag(!independent, "whole channels"))
+        }
         LayerKind::Flatten | LayerKind::Output => String::new(),
         LayerKind::Expand { dimension } | LayerKind::Squeeze { dimension } => format!(" {dimension}"),
-        LayerKind::Convolution { kernels, size, strides, border } => {
-            format!(" kernels {kernels} size {:?} strides {strides:?} {border:?}", size.value)
+        LayerKind::Convolution { kernels, size, strides, border, separable, highway } => {
+            let more = flag(*separable, "separable") + &gate(highway);
+            format!(" kernels {kernels} size {:?} strides {strides:?} {border:?}{more}", size.value)
         }
         LayerKind::Pool { kind, size, strides, border } => {
             format!(" {kind:?} size {:?} strides {strides:?} {border:?}", size.value)
         }
         LayerKind::BatchNormalization { axis, momentum } => format!(" axis {axis} momentum {momentum}"),
-    };
-    format!("{} {}{args}{freeze}{from}", l.name, l.kind.word())
+        LayerKind::Recurrent(r) => {
+            let both = r.bidirectional.map_or(String::new(), |m| format!(" bidirectional {m:?}"));
+            let outer = r.outer_activation.map_or(String::new(), |a| format!(" outer {a:?}"));
+            format!(" {:?} size {}{}{both}{outer}", r.cell, r.size.value, flag(r.sequence, "sequence"))
+        }
+        LayerKind::Embedding { vocab_size, size } => format!(" vocab_size {vocab_size} size {size}"),
+        LayerKind::Repeat { count } => format!(" {count}"),
+        LayerKind::Transpose { axes, include_batch } => {
+            format!(" {:?}{}", axes.value, flag(*include_batch, "include_batch"))
+        }
+        LayerKind::Merge { mode, axis } => format!(" {mode:?} axis {axis}"),
+        LayerKind::Parallel { apply } => {
+            format!(" [{}]", apply.iter().map(layer).collect::<Vec<_>>().join("; "))
+        }
+        LayerKind::Reuse { target, kind } => format!(" {} ({}{})", target.value, kind.word(), arguments(kind)),
+    }
 }
 
 fn section(out: &mut String, s: &SectionSpec) {
@@ -99,6 +130,7 @@ fn section(out: &mut String, s: &SectionSpec) {
             SupplierSpec::Mnist { images, labels } => {
                 line(out, 1, &format!("data mnist images {} labels {}", file(images), file(labels)));
             }
+            SupplierSpec::Unbuilt { what } => line(out, 1, &format!("data not built: {what}")),
         }
     }
     let ProviderSpec { batch_size, num_batches, randomize, force_batch_size } = &s.provider;

@@ -2,10 +2,12 @@
 
 use crate::diag::{Reported, did_you_mean};
 use crate::frontend::Value;
+use crate::frontend::value::Via;
 
 use super::cx::Cx;
-use super::report::keys::{missing_key, not_yet_supported, unknown_key};
+use super::report::keys::{missing_key, unknown_key};
 use super::report::values::wrong_type;
+use super::table::{self, Key};
 
 /// Keys of any section. A merge key (`<<: *train` in `test`) may bring them where they mean nothing; that is no mistake.
 const SECTION_KEYS: &[&str] = &[
@@ -35,8 +37,7 @@ pub(super) struct Fields<'v> {
 }
 
 impl<'v> Fields<'v> {
-    /// Checks the keys of a mapping: those in `known` may be asked for, those in `later` are constructs that are not
-    /// supported yet, all others are reported.
+    /// Checks the keys of a mapping against its table. Those that are not built yet are checked and noted.
     ///
     /// # Errors
     /// `wrong-type` when it is no mapping. Bad keys are reported without failing.
@@ -44,8 +45,7 @@ impl<'v> Fields<'v> {
         cx: &mut Cx<'_>,
         map: &'v Value,
         what: impl Into<String>,
-        known: &[&'static str],
-        later: &[&str],
+        keys: &'static [Key],
     ) -> Result<Fields<'v>, Reported> {
         let what = what.into();
         let mut meant = Vec::new();
@@ -54,21 +54,34 @@ impl<'v> Fields<'v> {
         };
         for e in entries {
             let name = e.key.as_str().unwrap_or_default();
-            let foreign = e.key.origin.is_some() && SECTION_KEYS.contains(&name);
-            if later.contains(&name) {
-                // `log: null` switches a thing off that is off anyway.
-                if !e.value.is_null() {
-                    cx.push(not_yet_supported(&e.key, &format!("`{name}` of {what}")));
+            let foreign = SECTION_KEYS.contains(&name) && e.key.steps().any(|o| o.via == Via::Merge);
+            match keys.iter().find(|k| k.name == name) {
+                Some(key) => {
+                    // `log: null` switches a thing off that is off anyway.
+                    if let Some(need) = key.unbuilt
+                        && !e.value.is_null()
+                        && table::check(cx, &e.value, &key.ty, &format!("`{name}` of {what}")).is_ok()
+                    {
+                        cx.unbuilt(need, &e.key, &format!("`{name}` of {what}"));
+                    }
                 }
-            } else if !known.contains(&name) && !foreign {
-                let reported = cx.fail(unknown_key(&e.key, &what, known));
-                if let Some(near) = did_you_mean(name, known.iter().copied()) {
-                    let key = known.iter().copied().find(|k| *k == near);
-                    meant.extend(key.map(|k| (k, reported)));
+                None if foreign => {}
+                None => {
+                    let known: Vec<&'static str> = keys.iter().map(|k| k.name).collect();
+                    let reported = cx.fail(unknown_key(&e.key, &what, &known));
+                    if let Some(near) = did_you_mean(name, known.iter().copied()) {
+                        let key = known.iter().copied().find(|k| *k == near);
+                        meant.extend(key.map(|k| (k, reported)));
+                    }
                 }
             }
         }
         Ok(Fields { map, what, meant })
+    }
+
+    /// What the mapping is, as errors name it.
+    pub(super) fn name(&self) -> &str {
+        &self.what
     }
 
     /// The subject of errors about a key.

@@ -62,12 +62,13 @@ pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> R
                     name: name.value.clone(),
                     span: n.span,
                     inputs: sources,
-                    kind: kind.clone(),
+                    kind: with_children(kind, &n.children),
                     freeze: n.freeze,
+                    via: n.via.clone(),
                 };
                 layers.push(layer);
             }
-            NodeKind::Pass | NodeKind::Broken => {
+            NodeKind::Pass | NodeKind::Broken | NodeKind::Reuse(_) => {
                 made_by[i] = sources.first().copied();
                 let Some(&source) = inputs[i].first() else { continue };
                 let taken = std::mem::take(&mut nodes[source].names);
@@ -89,21 +90,62 @@ pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> R
     Ok(Graph { layers, outputs, names: places })
 }
 
-/// All names of all nodes.
+/// The layer of a node with the layers of its children in it; children that compute nothing are left out.
+fn with_children(kind: &LayerKind, children: &[Node]) -> LayerKind {
+    match kind {
+        LayerKind::Parallel { .. } => {
+            let layer = |n: &Node| match &n.kind {
+                NodeKind::Layer(kind) => Some(Layer {
+                    name: n.names.first().unwrap_or(&n.name).value.clone(),
+                    span: n.span,
+                    inputs: Vec::new(),
+                    kind: with_children(kind, &n.children),
+                    freeze: n.freeze,
+                    via: n.via.clone(),
+                }),
+                NodeKind::Pass | NodeKind::Broken | NodeKind::Reuse(_) => None,
+            };
+            LayerKind::Parallel { apply: children.iter().filter_map(layer).collect() }
+        }
+        LayerKind::Reuse { target, kind } => {
+            LayerKind::Reuse { target: target.clone(), kind: Box::new(with_children(kind, children)) }
+        }
+        _ => kind.clone(),
+    }
+}
+
+/// All names of all nodes; those inside a `parallel` are taken too, but lead nowhere.
 fn index_names(cx: &mut Cx<'_>, nodes: &[Node]) -> BTreeMap<String, usize> {
     let mut names: BTreeMap<String, usize> = BTreeMap::new();
     let mut places: BTreeMap<&str, Span> = BTreeMap::new();
     for (i, node) in nodes.iter().enumerate() {
         for name in &node.names {
-            if let Some(first) = places.get(name.value.as_str()) {
-                cx.push(duplicate_name(&name.value, name.span, *first));
+            if let Some(first) = places.insert(&name.value, name.span) {
+                cx.push(duplicate_name(&name.value, name.span, first));
+                places.insert(&name.value, first);
             } else {
-                places.insert(&name.value, name.span);
                 names.insert(name.value.clone(), i);
             }
         }
     }
+    // The children of a reused `parallel` are copies: only those of its first use give their names.
+    let mut chains: Vec<&Node> = nodes.iter().filter(|n| !is_reuse(n)).rev().collect();
+    while let Some(node) = chains.pop() {
+        for child in &node.children {
+            for name in &child.names {
+                if let Some(first) = places.insert(&name.value, name.span) {
+                    cx.push(duplicate_name(&name.value, name.span, first));
+                    places.insert(&name.value, first);
+                }
+            }
+        }
+        chains.extend(node.children.iter().filter(|n| !is_reuse(n)).rev());
+    }
     names
+}
+
+fn is_reuse(node: &Node) -> bool {
+    matches!(node.kind, NodeKind::Layer(LayerKind::Reuse { .. }))
 }
 
 /// The nodes each node reads. Broken references are reported and left out.
@@ -127,7 +169,13 @@ fn edges(cx: &mut Cx<'_>, nodes: &[Node], names: &BTreeMap<String, usize>) -> Ve
                         }
                     }
                 }
-                if inputs.value.len() > 1 && !matches!(node.kind, NodeKind::Broken) {
+                let joins = match &node.kind {
+                    NodeKind::Layer(LayerKind::Reuse { kind, .. }) => matches!(**kind, LayerKind::Merge { .. }),
+                    NodeKind::Layer(kind) => matches!(kind, LayerKind::Merge { .. }),
+                    NodeKind::Broken => true,
+                    NodeKind::Pass | NodeKind::Reuse(_) => false,
+                };
+                if inputs.value.len() > 1 && !joins {
                     cx.push(too_many_inputs(node.span, node.word, inputs.span, inputs.value.len()));
                 }
             }

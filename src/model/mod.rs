@@ -13,10 +13,13 @@ mod overrides;
 mod report;
 mod resolved;
 mod sections;
+mod table;
 pub mod types;
 
 pub use dump::dump;
 pub use overrides::Overrides;
+
+use std::sync::Arc;
 
 use kur_runtime::spec::{CsvSpec, SupplierSpec};
 
@@ -26,7 +29,7 @@ use crate::frontend::value::{Entry, Kind};
 use crate::frontend::world::expand_path;
 use crate::frontend::{Value, World, file};
 
-use containers::Expander;
+use containers::{Expander, Templates};
 use cx::Cx;
 use graph::Graph;
 use sections::evaluation::Evaluation;
@@ -50,7 +53,8 @@ pub fn load(
     let overrides = Overrides::parse(overrides, sources, sink)?;
     overrides.apply(&mut root, sink)?;
     let engine = Engine::default();
-    let cx = Cx { world, sources, sink, engine: &engine, scope: Scope::default() };
+    let scope = Scope::default();
+    let cx = Cx { world, sources, sink, engine: &engine, scope, unbuilt: Vec::new(), messages: Vec::new() };
     Loader { cx, root, file, path: expand_path(world, path), printed: Vec::new() }.run()
 }
 
@@ -104,6 +108,8 @@ impl Loader<'_> {
             evaluate_weights: weights(&evaluate),
             destination: evaluate.as_ref().and_then(|(_, e)| e.destination.clone()),
             evaluate: spanned(&evaluate),
+            unbuilt: self.cx.unbuilt,
+            messages: self.cx.messages,
             resolved: resolved::print(&printed),
         })
     }
@@ -166,7 +172,7 @@ impl Loader<'_> {
         Ok(DataSections { train: train?, validate: validate?, test: test?, evaluate: evaluate? })
     }
 
-    fn model(&mut self, root: &Value, mut expander: Expander) -> Result<Graph, Reported> {
+    fn model(&mut self, root: &Value, expander: Expander) -> Result<Graph, Reported> {
         let Some(entry) = root.entry("model") else {
             // A misspelled `model` was reported as an unknown section; that is the mistake to mend.
             let names = root.as_map().unwrap_or_default().iter().filter_map(|e| e.key.as_str());
@@ -183,12 +189,15 @@ impl Loader<'_> {
             return Err(self.cx.fail(report::keys::missing_model(&entry.key)));
         }
         let items = convert::list(&mut self.cx, &value, "`model`", "a list of layers (`- dense: 10`)")?;
+        let templates = root.get("templates").map(|v| Templates::read(&mut self.cx, v)).unwrap_or_default();
+        let mut expander = expander.with_templates(Arc::new(templates));
         let outer = self.cx.scope.clone();
-        expander.entries(&mut self.cx, items, false);
+        expander.model(&mut self.cx, items);
         self.cx.scope = outer;
-        let list = Value::new(Kind::List(expander.nodes.iter().map(resolved::entry).collect()), entry.key.span);
+        let nodes = containers::resolve_reuse(&mut self.cx, expander);
+        let list = Value::new(Kind::List(nodes.iter().map(resolved::entry).collect()), entry.key.span);
         self.printed.push(("model", list));
-        graph::connect(&mut self.cx, expander.nodes, before)
+        graph::connect(&mut self.cx, nodes, before)
     }
 
     fn loss(&mut self, root: &Value, graph: Option<&Graph>) -> (Result<Vec<Loss>, Reported>, Option<Span>) {
@@ -229,7 +238,7 @@ fn inherited_csv(train: Option<&TrainSection>) -> CsvSpec {
     let csv = train.and_then(|t| {
         t.section.data.iter().find_map(|s| match s {
             SupplierSpec::Csv(c) => Some(c.clone()),
-            SupplierSpec::Mnist { .. } => None,
+            SupplierSpec::Mnist { .. } | SupplierSpec::Unbuilt { .. } => None,
         })
     });
     let base = csv.unwrap_or(CsvSpec { header: true, ..CsvSpec::default() });

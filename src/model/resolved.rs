@@ -9,6 +9,7 @@ use crate::frontend::value::{Entry, Kind};
 use crate::frontend::yaml::scalar;
 
 use super::containers::{Node, NodeKind};
+use super::types::LayerKind;
 
 /// Prints the sections in their order.
 pub(super) fn print(sections: &[(&str, &Value)]) -> String {
@@ -67,8 +68,13 @@ pub(super) fn entry(node: &Node) -> Value {
     let at = node.span;
     let flag = |b: bool| Value::new(Kind::Bool(b), at);
     let short = matches!(node.word, "input" | "output") && node.argument.as_str().is_some();
-    let argument = match node.names.first() {
-        Some(name) if short => Value::text(&name.value, at),
+    let argument = match (node.names.first(), &node.kind) {
+        (Some(name), _) if short => Value::text(&name.value, at),
+        (_, NodeKind::Layer(LayerKind::Reuse { target, .. })) => Value::text(&target.value, at),
+        (_, NodeKind::Layer(LayerKind::Parallel { .. })) => {
+            let apply = Value::new(Kind::List(node.children.iter().map(entry).collect()), at);
+            Value::new(Kind::Map(vec![Entry { key: Value::text("apply", at), value: apply }]), at)
+        }
         _ => node.argument.clone(),
     };
     let mut map = vec![Entry { key: Value::text(node.word, at), value: argument }];

@@ -19,6 +19,13 @@ pub fn no_data() -> Error {
         .help("give a CSV file on the command line, or add `data:` to the section")
 }
 
+/// Data that this version cannot read.
+#[must_use]
+pub fn not_built(what: &str) -> Error {
+    Error::data("not-yet-supported", format!("{what} is part of the language, but this version cannot read it yet"))
+        .help("give a CSV file on the command line")
+}
+
 /// A file of no bytes, or of blank lines.
 #[must_use]
 pub fn empty_file(file: &str) -> Error {

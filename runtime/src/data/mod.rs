@@ -324,6 +324,7 @@ impl Collected {
                     idx::read(images, labels, wanted, depth, &mut all.images)?;
                     same_kind(learned, all.images.iter().map(|i| i.name.as_str()), false)?;
                 }
+                SupplierSpec::Unbuilt { what } => return Err(errors::not_built(what)),
             }
         }
         Ok(all)
@@ -373,7 +374,7 @@ pub fn with_file(section: Option<&SectionSpec>, others: &[Option<&SectionSpec>],
     let csv_of = |s: &SectionSpec| {
         s.data.iter().find_map(|d| match d {
             SupplierSpec::Csv(c) => Some(c.clone()),
-            SupplierSpec::Mnist { .. } => None,
+            SupplierSpec::Mnist { .. } | SupplierSpec::Unbuilt { .. } => None,
         })
     };
     let spec = section

@@ -298,6 +298,7 @@ mod tests {
             evaluate: None,
             epochs: Some(3),
             train_weights: TrainWeights::default(),
+            unbuilt: Vec::new(),
             validate_best: None,
             test_weights: None,
             evaluate_weights: None,

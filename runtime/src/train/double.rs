@@ -51,6 +51,7 @@ pub(crate) fn run_spec(name: &str) -> RunSpec {
         evaluate: None,
         epochs: Some(2),
         train_weights: TrainWeights::default(),
+        unbuilt: Vec::new(),
         validate_best: None,
         test_weights: None,
         evaluate_weights: None,

@@ -152,6 +152,7 @@ mod tests {
             evaluate: None,
             epochs: None,
             train_weights: TrainWeights { initial: own(initial), must_exist: true, best: own(best), last: own(last) },
+            unbuilt: Vec::new(),
             validate_best: None,
             test_weights: None,
             evaluate_weights: None,

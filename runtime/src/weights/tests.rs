@@ -37,6 +37,7 @@ fn program(states: &[(&str, &[u64], StateRole)]) -> Program {
             evaluate: None,
             epochs: None,
             train_weights: Default::default(),
+            unbuilt: Vec::new(),
             validate_best: None,
             test_weights: None,
             evaluate_weights: None,

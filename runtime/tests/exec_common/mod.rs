@@ -157,6 +157,7 @@ pub(crate) fn program() -> Program {
             evaluate: None,
             epochs: None,
             train_weights: TrainWeights::default(),
+            unbuilt: Vec::new(),
             validate_best: None,
             test_weights: None,
             evaluate_weights: None,

@@ -4,31 +4,41 @@ use crate::diag::Reported;
 use crate::frontend::Value;
 use crate::model::convert;
 use crate::model::cx::Cx;
+use crate::model::table::Ty;
 use crate::model::types::{Activation, LayerKind};
 
 use super::Parsed;
 
-/// The words and what they mean.
-const ACTIVATIONS: &[(&str, Activation)] = &[
-    ("relu", Activation::Relu),
-    ("softmax", Activation::Softmax),
-    ("sigmoid", Activation::Sigmoid),
-    ("tanh", Activation::Tanh),
-    ("linear", Activation::Linear),
-    ("none", Activation::Linear),
-    ("hard_sigmoid", Activation::HardSigmoid),
-    ("elu", Activation::Elu),
-    ("selu", Activation::Selu),
-    ("softplus", Activation::Softplus),
-    ("softsign", Activation::Softsign),
+/// The words, in the order of [`MEANING`].
+pub(super) const WORDS: &[&str] =
+    &["relu", "softmax", "sigmoid", "tanh", "linear", "none", "hard_sigmoid", "elu", "selu", "softplus", "softsign"];
+
+const MEANING: [Activation; 11] = [
+    Activation::Relu,
+    Activation::Softmax,
+    Activation::Sigmoid,
+    Activation::Tanh,
+    Activation::Linear,
+    Activation::Linear,
+    Activation::HardSigmoid,
+    Activation::Elu,
+    Activation::Selu,
+    Activation::Softplus,
+    Activation::Softsign,
 ];
 
 /// `activation: NAME`; null is the identity.
+pub(super) const FORM: Ty = Ty::AnyOf(&[Ty::Null, Ty::Word(WORDS)]);
+
+/// Reads `activation`.
 pub(super) fn activation(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
-    if arg.is_null() {
-        return Ok(LayerKind::Activation(Activation::Linear).into());
+    Ok(LayerKind::Activation(function(cx, arg, "`activation`")?).into())
+}
+
+/// An activation by its name.
+pub(super) fn function(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Activation, Reported> {
+    if value.is_null() {
+        return Ok(Activation::Linear);
     }
-    let words: Vec<&str> = ACTIVATIONS.iter().map(|(w, _)| *w).collect();
-    let index = convert::word(cx, arg, "`activation`", &words)?;
-    Ok(LayerKind::Activation(ACTIVATIONS[index].1).into())
+    convert::word(cx, value, what, WORDS).map(|index| MEANING[index])
 }

@@ -7,10 +7,25 @@ use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::report::graph::empty_inputs;
 use crate::model::report::values::{out_of_range, wrong_type};
+use crate::model::table::{Key, Ty};
 use crate::model::types::Spanned;
 
+const NAMES: Ty = Ty::AnyOf(&[Ty::Text, Ty::List(&Ty::Text)]);
+
 /// Their keys.
-pub(super) const FIELDS: &[&str] = &["name", "inputs", "sink", "freeze", "when", "tag", "oldest"];
+pub(crate) const FIELDS: &[Key] = &[
+    Key::new("name", Ty::Text, "name of the container"),
+    Key::new("inputs", NAMES, "names of the layers it reads, the layer above by default"),
+    Key::new(
+        "sink",
+        Ty::AnyOf(&[Ty::Bool, Ty::Word(&["yes", "true", "on", "no", "false", "off"])]),
+        "make it an output",
+    ),
+    Key::new("freeze", Ty::AnyOf(&[Ty::Bool, Ty::Null]), "keep its weights as they are"),
+    Key::new("when", Ty::Any, "leave it out unless this is true"),
+    Key::new("tag", NAMES, "name under which `tags` knows the last such container"),
+    Key::new("oldest", NAMES, "name under which `oldest` knows the first such container"),
+];
 
 /// Their values.
 #[derive(Debug)]

@@ -6,35 +6,61 @@ use crate::frontend::value::AtValue;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
-use crate::model::report::keys::{missing_key, not_yet_supported};
-use crate::model::types::{Border, LayerKind, Spanned};
+use crate::model::report::keys::missing_key;
+use crate::model::table::{Key, Range, Ty};
+use crate::model::types::{Border, LayerKind, Need, Spanned};
 
 use super::Parsed;
+use super::dense::highway;
 
-/// Keys of the mapping.
-pub(super) const PARAMS: &[&str] = &["kernels", "size", "strides", "border", "separable", "activation"];
+/// Words of `border`.
+pub(super) const BORDERS: &[&str] = &["same", "valid"];
 
-/// `convolution: {kernels: K, size: S, strides: 1, border: same}`.
+const KEYS: &[Key] = &[
+    Key::new("kernels", Ty::Whole(1), "output channels").required(),
+    Key::new("size", Ty::Sizes(3), "window; one to three sizes make it 1-D to 3-D").required(),
+    Key::new("strides", Ty::Sizes(3), "step of the window, 1 by default"),
+    Key::new("border", Ty::Word(BORDERS), "`same` (zero padding, default) or `valid` (none)"),
+    Key::new("separable", Ty::Bool, "each input channel on its own"),
+    Key::new("highway", Ty::Bool, "a highway layer: as many kernels as the input has channels"),
+    Key::new("bias", Ty::Number(Range::ANY), "fixed bias of the highway's transform gate, -1 by default"),
+    // Known so that the error can say what to write; never part of the schema.
+    Key::new("activation", Ty::Any, ""),
+];
+
+/// A mapping.
+pub(super) const FORM: Ty = Ty::Map(KEYS);
+
+/// Reads `convolution`.
 pub(super) fn convolution(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
     if arg.is_null() {
         return Err(cx.fail(missing_key(arg, "`convolution`", "kernels", "kernels: 64")));
     }
-    let fields = Fields::open(cx, arg, "`convolution`", PARAMS, &["highway", "bias"])?;
-    if let Some(v) = fields.get("separable")
-        && convert::boolean(cx, v, &fields.what("separable"))?
-    {
-        return Err(cx.fail(not_yet_supported(v, "a separable convolution")));
-    }
+    let fields = Fields::open(cx, arg, "`convolution`", KEYS)?;
     if let Some(v) = fields.get("activation") {
         return Err(cx.fail(nested_activation(v)));
     }
-    let kernels = fields.need(cx, "kernels", "kernels: 64")?;
-    let kernels = convert::whole(cx, kernels, &fields.what("kernels"), 1);
-    let size = fields.need(cx, "size", "size: [3, 3]")?;
-    let size = window(cx, size, &fields.what("size"))?;
+    let kernels = fields.need(cx, "kernels", "kernels: 64");
+    let kernels = kernels.and_then(|v| convert::whole(cx, v, &fields.what("kernels"), 1));
+    let size = fields.need(cx, "size", "size: [3, 3]");
+    let size = size.and_then(|v| window(cx, v, &fields.what("size")));
+    let separable = fields.read(cx, "separable", convert::boolean);
+    if let (Ok(Some(true)), Some(v)) = (&separable, fields.get("separable")) {
+        cx.unbuilt(Need::Build, v, "a separable convolution");
+    }
+    let highway = highway(cx, &fields);
+    let border = border(cx, &fields, Border::Same);
+    let size = size?;
     let strides = strides(cx, &fields, size.value.len())?;
-    let border = border(cx, &fields, Border::Same)?;
-    Ok(LayerKind::Convolution { kernels: kernels?, size, strides, border }.into())
+    Ok(LayerKind::Convolution {
+        kernels: kernels?,
+        size,
+        strides,
+        border: border?,
+        separable: separable?.unwrap_or(false),
+        highway: highway?,
+    }
+    .into())
 }
 
 fn nested_activation(value: &Value) -> Diagnostic {
@@ -66,7 +92,7 @@ pub(super) fn strides(cx: &mut Cx<'_>, fields: &Fields<'_>, rank: usize) -> Resu
 
 /// `same` or `valid`.
 pub(super) fn border(cx: &mut Cx<'_>, fields: &Fields<'_>, default: Border) -> Result<Border, Reported> {
-    let index = fields.read(cx, "border", |cx, v, what| convert::word(cx, v, what, &["same", "valid"]))?;
+    let index = fields.read(cx, "border", |cx, v, what| convert::word(cx, v, what, BORDERS))?;
     Ok(match index {
         Some(0) => Border::Same,
         Some(_) => Border::Valid,

@@ -6,32 +6,50 @@ use crate::frontend::value::Kind;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
-use crate::model::report::keys::not_yet_supported;
 use crate::model::report::values::wrong_type;
-use crate::model::types::{LayerKind, Spanned};
+use crate::model::table::{Key, Ty};
+use crate::model::types::{LayerKind, Need, Spanned};
 
 use super::Parsed;
 
-/// Keys of the mapping form of `input`.
-pub(super) const PARAMS: &[&str] = &["shape", "type", "name"];
+/// Types of values. Everything is computed in the first one.
+const DTYPES: &[&str] = &[
+    "float32", "float64", "float16", "int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "uint64", "bool",
+];
 
-/// Keys of the mapping form of `output`.
-pub(super) const OUTPUT_PARAMS: &[&str] = &["name"];
+const SHAPE: Ty = Ty::AnyOf(&[Ty::Whole(1), Ty::List(&Ty::AnyOf(&[Ty::Whole(1), Ty::Null]))]);
+
+const KEYS: &[Key] = &[
+    Key::new("shape", SHAPE, "sizes of one sample; null is a variable size"),
+    Key::new("type", Ty::Word(DTYPES), "type of the values, float32 by default"),
+    Key::new("name", Ty::Text, "name of the data"),
+];
+
+const OUTPUT_KEYS: &[Key] = &[Key::new("name", Ty::Text, "name of the output")];
+
+/// `input: NAME` or a mapping.
+pub(super) const FORM: Ty = Ty::AnyOf(&[Ty::Null, Ty::Text, Ty::Map(KEYS)]);
+
+/// `output: NAME` or a mapping.
+pub(super) const OUTPUT_FORM: Ty = Ty::AnyOf(&[Ty::Null, Ty::Text, Ty::Map(OUTPUT_KEYS)]);
 
 /// `input: NAME` or `input: {shape: S}`.
 pub(super) fn input(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
     if !matches!(arg.kind, Kind::Map(_)) {
-        return Ok(Parsed { kind: LayerKind::Input { shape: None }, name: short_name(cx, arg, "`input`")? });
+        let name = short_name(cx, arg, "`input`")?;
+        return Ok(Parsed { kind: LayerKind::Input { shape: None, dtype: None }, name });
     }
-    let fields = Fields::open(cx, arg, "`input`", PARAMS, &[])?;
-    if let Some(kind) = fields.get("type") {
-        // Kur's default; everything is computed in this type.
-        if kind.as_str() != Some("float32") {
-            return Err(cx.fail(not_yet_supported(kind, "an input of another type than `float32`")));
-        }
+    let fields = Fields::open(cx, arg, "`input`", KEYS)?;
+    let dtype = fields.read(cx, "type", |cx, v, what| convert::word(cx, v, what, DTYPES));
+    let shape = fields.read(cx, "shape", |cx, v, what| Ok(Spanned { value: shape(cx, v, what)?, span: v.span }));
+    let dtype = dtype?;
+    if let (Some(v), Some(index)) = (fields.get("type"), dtype)
+        && index != 0
+    {
+        cx.unbuilt(Need::Build, v, &format!("an input of type `{}`", DTYPES[index]));
     }
-    let shape = fields.read(cx, "shape", |cx, v, what| Ok(Spanned { value: shape(cx, v, what)?, span: v.span }))?;
-    Ok(Parsed { kind: LayerKind::Input { shape }, name: fields.get("name").cloned() })
+    let dtype = dtype.map(|i| DTYPES[i].to_owned());
+    Ok(Parsed { kind: LayerKind::Input { shape: shape?, dtype }, name: fields.get("name").cloned() })
 }
 
 /// The shape without the batch. An empty one is that of a scalar column, which becomes a vector of one.
@@ -49,7 +67,7 @@ fn shape(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<Option<u64>>,
 /// `output: NAME`, `output: {name: NAME}` or `output:` with a `name` beside it.
 pub(super) fn output(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
     let name = match arg.kind {
-        Kind::Map(_) => Fields::open(cx, arg, "`output`", OUTPUT_PARAMS, &[])?.get("name").cloned(),
+        Kind::Map(_) => Fields::open(cx, arg, "`output`", OUTPUT_KEYS)?.get("name").cloned(),
         _ => short_name(cx, arg, "`output`")?,
     };
     Ok(Parsed { kind: LayerKind::Output, name })

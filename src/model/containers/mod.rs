@@ -1,17 +1,25 @@
-//! Model entries: the table of layer types, and which type an entry has (kur-reference 2.1).
+//! Model entries: the tables of layer types and operators, and which of them an entry is (kur-reference 2.1).
 
 mod activation;
+mod children;
 mod common;
 mod convolution;
 mod dense;
 mod expand;
-mod for_loop;
 mod input;
+mod merge;
 mod normalization;
+mod operators;
 mod pool;
+mod recurrent;
+mod reuse;
 mod shape;
+mod templates;
 
+pub(super) use common::FIELDS;
 pub(super) use expand::{Expander, Node, NodeKind};
+pub(super) use reuse::resolve as resolve_reuse;
+pub(super) use templates::Templates;
 
 use crate::diag::Reported;
 use crate::frontend::Value;
@@ -19,8 +27,9 @@ use crate::frontend::value::{Entry, Kind};
 
 use super::cx::Cx;
 use super::report::keys::{
-    misplaced_parameter, no_layer_type, not_yet_supported, two_layer_types, unknown_key, unknown_layer,
+    misplaced_parameter, no_layer_type, two_layer_types, two_templates, unknown_key, unknown_layer,
 };
+use super::table::Ty;
 use super::types::LayerKind;
 
 /// A parsed argument.
@@ -37,86 +46,133 @@ impl From<LayerKind> for Parsed {
     }
 }
 
-/// Parses the evaluated argument of a layer type.
-type Parse = fn(&mut Cx<'_>, &Value) -> Result<Parsed, Reported>;
-
-/// A layer type: its word, the keys of its mapping form, its parser.
-pub(super) struct LayerType {
-    /// The Kurfile word.
-    pub(super) word: &'static str,
-    params: &'static [&'static str],
-    pub(super) parse: Parse,
+/// How an entry of a type is read.
+#[derive(Clone, Copy)]
+pub(super) enum How {
+    /// A layer: its whole argument is evaluated, then parsed.
+    Layer(fn(&mut Cx<'_>, &Value) -> Result<Parsed, Reported>),
+    /// `parallel`: a layer with a chain of its own.
+    Parallel,
+    /// `reuse`: a layer that stands for others.
+    Reuse,
+    /// `for`.
+    For,
+    /// `for_each`.
+    ForEach,
+    /// `debug`.
+    Debug,
+    /// `assert`.
+    Assert,
 }
 
-/// All layer types of this version.
-static LAYERS: &[LayerType] = &[
-    LayerType { word: "input", params: input::PARAMS, parse: input::input },
-    LayerType { word: "dense", params: dense::PARAMS, parse: dense::dense },
-    LayerType { word: "activation", params: &[], parse: activation::activation },
-    LayerType { word: "dropout", params: normalization::DROPOUT_PARAMS, parse: normalization::dropout },
-    LayerType { word: "flatten", params: &[], parse: shape::flatten },
-    LayerType { word: "expand", params: shape::PARAMS, parse: shape::expand },
-    LayerType { word: "squeeze", params: shape::PARAMS, parse: shape::squeeze },
-    LayerType { word: "convolution", params: convolution::PARAMS, parse: convolution::convolution },
-    LayerType { word: "pool", params: pool::PARAMS, parse: pool::pool },
-    LayerType {
-        word: "batch_normalization",
-        params: normalization::BATCH_PARAMS,
-        parse: normalization::batch_normalization,
-    },
-    LayerType { word: "output", params: input::OUTPUT_PARAMS, parse: input::output },
+/// A type of container.
+pub(super) struct ContainerType {
+    /// The Kurfile word.
+    pub(super) word: &'static str,
+    /// Its argument.
+    pub(super) form: Ty,
+    /// What it does, one phrase.
+    pub(super) doc: &'static str,
+    pub(super) how: How,
+    /// Whether the compiler builds it.
+    pub(super) built: bool,
+}
+
+const fn layer(
+    word: &'static str,
+    form: Ty,
+    parse: fn(&mut Cx<'_>, &Value) -> Result<Parsed, Reported>,
+    doc: &'static str,
+) -> ContainerType {
+    ContainerType { word, form, doc, how: How::Layer(parse), built: true }
+}
+
+const fn later(t: ContainerType) -> ContainerType {
+    ContainerType { built: false, ..t }
+}
+
+const fn operator(word: &'static str, form: Ty, how: How, doc: &'static str) -> ContainerType {
+    ContainerType { word, form, doc, how, built: true }
+}
+
+/// All containers: layers, then operators.
+pub(super) static CONTAINERS: &[ContainerType] = &[
+    layer("input", input::FORM, input::input, "data that enters the model"),
+    layer("dense", dense::FORM, dense::dense, "fully connected units over the last axis"),
+    layer("convolution", convolution::FORM, convolution::convolution, "convolution in one to three dimensions"),
+    layer("pool", pool::FORM, pool::pool, "maximum or average over windows"),
+    layer("activation", activation::FORM, activation::activation, "elementwise function or softmax"),
+    layer("dropout", normalization::DROPOUT_FORM, normalization::dropout, "drops values at random while training"),
+    layer(
+        "batch_normalization",
+        normalization::BATCH_FORM,
+        normalization::batch_normalization,
+        "scales values by the statistics of the batch",
+    ),
+    layer("flatten", shape::FLATTEN, shape::flatten, "one axis out of all"),
+    layer("expand", shape::EXPAND, shape::expand, "a new axis of size 1"),
+    layer("squeeze", shape::EXPAND, shape::squeeze, "removes an axis of size 1"),
+    later(layer("transpose", shape::TRANSPOSE_FORM, shape::transpose, "another order of axes")),
+    later(layer("repeat", shape::REPEAT_FORM, shape::repeat, "the same vector several times")),
+    later(layer("merge", merge::FORM, merge::merge, "joins several inputs")),
+    later(layer("recurrent", recurrent::FORM, recurrent::recurrent, "GRU, LSTM or SRU over a sequence")),
+    later(layer("embedding", recurrent::EMBEDDING_FORM, recurrent::embedding, "vectors for indices")),
+    later(operator("parallel", children::PARALLEL, How::Parallel, "layers applied to every element of the first axis")),
+    later(operator("reuse", reuse::FORM, How::Reuse, "another layer once more, with its weights")),
+    layer("output", input::OUTPUT_FORM, input::output, "names the value as an output of the model"),
+    operator("for", children::FOR, How::For, "its body several times"),
+    operator("for_each", children::FOR_EACH, How::ForEach, "its body for each item of a list"),
+    operator("debug", operators::DEBUG, How::Debug, "a message, shown by `kurc check -v`"),
+    operator("assert", operators::ASSERT, How::Assert, "an error unless the condition holds"),
 ];
 
-/// The loop operator.
-const FOR: &str = "for";
-
-/// Container types of Kur that this version does not build.
-const LATER: &[&str] =
-    &["recurrent", "transpose", "merge", "repeat", "embedding", "reuse", "parallel", "for_each", "debug", "assert"];
+/// The words of all containers.
+pub(super) fn words() -> impl Iterator<Item = &'static str> {
+    CONTAINERS.iter().map(|t| t.word)
+}
 
 /// What an entry is.
 pub(super) enum Form<'v> {
-    /// A layer with its type and argument.
-    Layer(&'static LayerType, &'v Entry),
-    /// A `for` loop with its argument.
-    For(&'v Entry),
+    /// A container of a built-in type, with its argument.
+    Builtin(&'static ContainerType, &'v Entry),
+    /// The use of a template, with its arguments.
+    Template(&'v Entry),
 }
 
 /// Finds the type of an entry, which must be a mapping, and checks its other keys.
 ///
 /// # Errors
-/// `wrong-type`, `no-layer-type`, `two-layer-types`, `unknown-layer`, `not-yet-supported`; `unknown-key` without failing.
-pub(super) fn resolve<'v>(cx: &mut Cx<'_>, entry: &'v Value) -> Result<Form<'v>, Reported> {
-    let mut words: Vec<&str> = LAYERS.iter().map(|t| t.word).collect();
-    words.push(FOR);
+/// `wrong-type`, `no-layer-type`, `two-layer-types`, `two-templates`, `unknown-layer`; `unknown-key` without failing.
+pub(super) fn resolve<'v>(cx: &mut Cx<'_>, entry: &'v Value, templates: &Templates) -> Result<Form<'v>, Reported> {
     let Some(entries) = entry.as_map() else {
         return Err(cx.fail(super::report::values::wrong_type(entry, "a model entry", "a layer, such as `dense: 10`")));
     };
     let name_of = |e: &'v Entry| e.key.as_str().unwrap_or_default();
-    let mut typed = entries.iter().filter(|e| words.contains(&name_of(e)) || LATER.contains(&name_of(e)));
+    let builtin = |e: &&'v Entry| words().any(|w| w == name_of(e));
+    let mut typed = entries.iter().filter(|e| builtin(e) || templates.contains(name_of(e)));
     let Some(first) = typed.next() else {
-        return Err(match entries.iter().find(|e| !common::FIELDS.contains(&name_of(e))) {
-            Some(e) => cx.fail(unknown_layer(&e.key, &words)),
-            None => cx.fail(no_layer_type(entry, &words)),
+        let known: Vec<&str> = words().collect::<Vec<&str>>().into_iter().chain(templates.names()).collect();
+        return Err(match entries.iter().find(|e| !FIELDS.iter().any(|k| k.name == name_of(e))) {
+            Some(e) => cx.fail(unknown_layer(&e.key, &known)),
+            None => cx.fail(no_layer_type(entry, &known)),
         });
     };
     if let Some(second) = typed.next() {
-        return Err(cx.fail(two_layer_types(&first.key, &second.key)));
+        let d = if builtin(&first) || builtin(&second) { two_layer_types } else { two_templates };
+        return Err(cx.fail(d(&first.key, &second.key)));
     }
     let word = name_of(first);
-    if LATER.contains(&word) {
-        return Err(cx.fail(not_yet_supported(&first.key, &format!("`{word}`"))));
-    }
-    let layer = LAYERS.iter().find(|t| t.word == word);
-    let params = layer.map_or(for_loop::PARAMS, |t| t.params);
+    let container = CONTAINERS.iter().find(|t| t.word == word);
+    let params: Vec<&str> = container.map_or(Vec::new(), |t| t.form.keys().iter().map(|k| k.name).collect());
     for e in entries {
         let key = name_of(e);
-        if key != word && !common::FIELDS.contains(&key) {
+        if key != word && !FIELDS.iter().any(|k| k.name == key) {
             let misplaced = first.value.is_null() && params.contains(&key);
             let d = if misplaced {
                 misplaced_parameter(&e.key, word)
             } else {
-                unknown_key(&e.key, &format!("the `{word}` entry"), &[common::FIELDS, &[word]].concat())
+                let known: Vec<&str> = FIELDS.iter().map(|k| k.name).chain([word]).collect();
+                unknown_key(&e.key, &format!("the `{word}` entry"), &known)
             };
             let reported = cx.fail(d);
             if misplaced {
@@ -125,7 +181,7 @@ pub(super) fn resolve<'v>(cx: &mut Cx<'_>, entry: &'v Value) -> Result<Form<'v>,
             }
         }
     }
-    Ok(layer.map_or(Form::For(first), |t| Form::Layer(t, first)))
+    Ok(container.map_or(Form::Template(first), |t| Form::Builtin(t, first)))
 }
 
 /// A bare word (`- flatten`) as the mapping it stands for (`- flatten:`).

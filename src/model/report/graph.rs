@@ -46,7 +46,7 @@ pub(crate) fn too_many_inputs(layer: Span, word: &str, inputs: Span, count: usiz
     Diagnostic::error("too-many-inputs", format!("`{word}` reads one value, but {count} inputs are given"))
         .at(inputs, format!("{count} inputs"))
         .also(layer, "this layer takes one")
-        .note("`merge`, which joins several values, is not supported yet")
+        .help("join them with a `merge` layer first: `- merge: concat` with these `inputs`")
 }
 
 /// `inputs: []`.
@@ -120,4 +120,53 @@ pub(crate) fn two_names(name: &Value, short: Span) -> Diagnostic {
     Diagnostic::warning("two-names", "this layer is named twice; `name` counts")
         .at_value(name, "this name counts")
         .also(short, "ignored")
+}
+
+/// `reuse` names nothing.
+pub(crate) fn unknown_reuse(name: &str, at: Span, known: &[&str]) -> Diagnostic {
+    let d =
+        Diagnostic::error("unknown-reuse", format!("`reuse` names `{name}`, but nothing in the model has that name"))
+            .at(at, "unknown name");
+    match did_you_mean(name, known.iter().copied()) {
+        Some(better) => d.help(format!("did you mean `{better}`?")),
+        None => d.help(format!("give the layer that should be used again a name: `name: {name}`")),
+    }
+}
+
+/// A `reuse` that stands for itself.
+pub(crate) fn cyclic_reuse(target: Span, inner: Span) -> Diagnostic {
+    let d = Diagnostic::error("cyclic-reuse", "this `reuse` stands for itself").at(target, "leads back here");
+    let d = if inner == target { d } else { d.also(inner, "through this") };
+    d.help("name a container that does not contain the `reuse`")
+}
+
+/// `reuse` of an input.
+pub(crate) fn reused_input(name: &str, at: Span, input: Span) -> Diagnostic {
+    Diagnostic::error("reused-input", format!("`{name}` is an input, which cannot be reused"))
+        .at(at, "not a layer with weights")
+        .also(input, "this is data")
+        .help(format!("to read the data again, write `inputs: {name}` at the layer that should read it"))
+}
+
+/// Templates that use each other without end.
+pub(crate) fn endless_template(at: &Value, name: &str, depth: usize) -> Diagnostic {
+    Diagnostic::error("endless-template", format!("the template `{name}` uses itself without end"))
+        .at_value(at, format!("{depth} templates deep"))
+        .help("end the recursion with `when`, or use a `for` loop")
+}
+
+/// Layers of `parallel` read the one before.
+pub(crate) fn inputs_in_parallel(inputs: Span, parallel: Span) -> Diagnostic {
+    Diagnostic::error("inputs-in-parallel", "layers inside `parallel` cannot choose their inputs")
+        .at(inputs, "each layer reads the one before it")
+        .also(parallel, "inside this")
+        .help("remove `inputs`, or move the layer out of `parallel`")
+}
+
+/// An `input` inside `parallel`.
+pub(crate) fn input_in_parallel(input: Span, parallel: Span) -> Diagnostic {
+    Diagnostic::error("input-in-parallel", "data cannot enter the model inside `parallel`")
+        .at(input, "an input")
+        .also(parallel, "inside this")
+        .help("put the `input` before the `parallel`")
 }

@@ -68,8 +68,8 @@ pub(crate) fn missing_key(place: &Value, what: &str, key: &str, example: &str) -
 
 /// A construct of Kur that this version does not build.
 pub(crate) fn not_yet_supported(place: &Value, what: &str) -> Diagnostic {
-    Diagnostic::error("not-yet-supported", format!("{what} is part of Kur, but kurc does not support it yet"))
-        .at_value(place, "not supported yet")
+    Diagnostic::error("not-yet-supported", format!("{what} is part of the language, but kurc does not build it yet"))
+        .at_value(place, "not built yet")
 }
 
 /// A model entry of unknown type.
@@ -104,4 +104,21 @@ pub(crate) fn missing_model(place: &Value) -> Diagnostic {
     Diagnostic::error("missing-section", "this Kurfile has no `model` section")
         .at_value(place, "a Kurfile describes a model")
         .help("add `model:` with a list of layers, for example `- input: x`, `- dense: 10`, `- output: y`")
+}
+
+/// A model entry that uses two templates.
+pub(crate) fn two_templates(first: &Value, second: &Value) -> Diagnostic {
+    let (a, b) = (name_of(first), name_of(second));
+    Diagnostic::error("two-layer-types", format!("one model entry uses the templates `{a}` and `{b}`"))
+        .at_value(second, "second template")
+        .also(first.span, "first template")
+        .help(format!("write two entries: `- {a}: …` and, on its own line, `- {b}: …`"))
+}
+
+/// A template with the name of a layer type.
+pub(crate) fn builtin_template(key: &Value, word: &str) -> Diagnostic {
+    let name = name_of(key);
+    let d = Diagnostic::error("template-name", format!("a template cannot be called `{name}`"));
+    d.at_value(key, format!("`{word}` is a type of container"))
+        .help(format!("choose another name, such as `my_{name}`"))
 }

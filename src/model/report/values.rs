@@ -86,3 +86,17 @@ pub(crate) fn idle_dropout(value: &Value) -> Diagnostic {
         .at_value(value, "drops nothing")
         .help("give the fraction of values to drop, such as `dropout: 0.5`, or remove the entry")
 }
+
+/// `bias` without `highway`.
+pub(crate) fn idle_bias(value: &Value) -> Diagnostic {
+    Diagnostic::warning("idle-bias", "`bias` has no effect without `highway: yes`")
+        .at_value(value, "ignored")
+        .help("remove it; a layer has a trainable bias anyway")
+}
+
+/// `sortagrad` beside a key that it sets.
+pub(crate) fn two_orders(value: &Value, key: &str) -> Diagnostic {
+    Diagnostic::error("invalid-value", format!("`provider` has both `sortagrad` and `{key}`"))
+        .at_value(value, "set by `sortagrad` as well")
+        .help("`sortagrad: SOURCE` stands for `sort_by: SOURCE` and `shuffle_after: 1`; keep one form")
+}

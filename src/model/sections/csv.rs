@@ -9,11 +9,37 @@ use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::values::{out_of_range, wrong_type};
+use crate::model::table::{Key, Ty};
 
 use super::data::file;
 
+const NORMALIZE: &[&str] = &["standard", "minmax", "none"];
+const MISSING: &[&str] = &["error", "mean", "zero", "drop"];
+
+const NAMES: Ty = Ty::AnyOf(&[Ty::Text, Ty::List(&Ty::Text)]);
+const NORMALIZE_FORM: Ty = Ty::AnyOf(&[Ty::Word(NORMALIZE), Ty::Bool]);
+const MISSING_FORM: Ty = Ty::AnyOf(&[Ty::Word(MISSING), Ty::Whole(0)]);
+
 /// Keys of the mapping form.
-pub(super) const KEYS: &[&str] = &["path", "url", "checksum", "format", "header", "columns", "normalize", "missing"];
+pub(super) const KEYS: &[Key] = &[
+    Key::new("path", Ty::Path, "the file"),
+    Key::new("url", Ty::Text, "where the file can be fetched from"),
+    Key::new("checksum", Ty::Text, "SHA-256 of the file"),
+    Key::new("format", Ty::Map(FORMAT), "separator and quote, when they should not be guessed"),
+    Key::new("header", Ty::Bool, "the first row names the columns (default)"),
+    Key::new("columns", Ty::Dict(&GROUP_FORM), "named groups of columns, one for each input and target"),
+    Key::new("normalize", NORMALIZE_FORM, "scaling of the inputs, learned on training data"),
+    Key::new("missing", MISSING_FORM, "what an empty cell means"),
+    // Known for their error only.
+    Key::new("delimiter", Ty::Any, ""),
+    Key::new("separator", Ty::Any, ""),
+    Key::new("seperator", Ty::Any, ""),
+    Key::new("sep", Ty::Any, ""),
+    Key::new("quote", Ty::Any, ""),
+];
+
+const FORMAT: &[Key] =
+    &[Key::new("delimiter", Ty::Text, "one character, or `tab`"), Key::new("quote", Ty::Text, "one character")];
 
 /// Words for what belongs under `format`.
 const MISPLACED: &[(&str, &str)] = &[
@@ -24,8 +50,18 @@ const MISPLACED: &[(&str, &str)] = &[
     ("quote", "quote"),
 ];
 
-/// Keys of a column group.
-const GROUP: &[&str] = &["from", "column", "normalize", "missing", "one_hot"];
+const GROUP: &[Key] = &[
+    Key::new("from", NAMES, "header names and globs"),
+    Key::new("column", Ty::Text, "a single column"),
+    Key::new("normalize", NORMALIZE_FORM, "scaling, learned on training data"),
+    Key::new("missing", MISSING_FORM, "what an empty cell means"),
+    Key::new("one_hot", Ty::Bool, "one column per class"),
+];
+
+const GROUP_FORM: Ty = Ty::AnyOf(&[Ty::Text, Ty::List(&Ty::Text), Ty::Map(GROUP)]);
+
+/// `csv: FILE`, a list of it, or a mapping.
+pub(super) const FORM: Ty = Ty::AnyOf(&[Ty::Path, Ty::List(&Ty::Any), Ty::Map(KEYS)]);
 
 /// Reads `csv: FILE` or `csv: {path: FILE, …}`; what is not given is taken from `base`.
 pub(super) fn read(cx: &mut Cx<'_>, arg: &Value, base: &CsvSpec) -> Result<CsvSpec, Reported> {
@@ -39,14 +75,12 @@ pub(super) fn read(cx: &mut Cx<'_>, arg: &Value, base: &CsvSpec) -> Result<CsvSp
         let path = convert::path(cx, arg, "`csv`")?;
         return Ok(CsvSpec { file: FileSpec { path, checksum: None }, ..base.clone() });
     }
-    let mut known = KEYS.to_vec();
     for e in arg.as_map().unwrap_or_default() {
         if let Some((word, meant)) = MISPLACED.iter().find(|(w, _)| e.key.as_str() == Some(w)) {
             cx.push(misplaced(&e.key, word, meant));
-            known.push(word);
         }
     }
-    let fields = Fields::open(cx, arg, "`csv`", &known, &[])?;
+    let fields = Fields::open(cx, arg, "`csv`", KEYS)?;
     let file = file(cx, &fields);
     let header = fields.read(cx, "header", convert::boolean);
     let normalize = fields.read(cx, "normalize", normalize);
@@ -54,7 +88,7 @@ pub(super) fn read(cx: &mut Cx<'_>, arg: &Value, base: &CsvSpec) -> Result<CsvSp
     let columns = fields.read(cx, "columns", columns);
     let (mut delimiter, mut quote) = (base.delimiter, base.quote);
     if let Some(v) = fields.get("format") {
-        let format = Fields::open(cx, v, fields.what("format"), &["delimiter", "quote"], &[])?;
+        let format = Fields::open(cx, v, fields.what("format"), FORMAT)?;
         delimiter = format.read(cx, "delimiter", one_byte)?.or(delimiter);
         quote = format.read(cx, "quote", one_byte)?.or(quote);
     }
@@ -85,7 +119,7 @@ fn one_byte(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<u8, Reported> 
 fn normalize(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Normalize, Reported> {
     match value.kind {
         Kind::Bool(false) => Ok(Normalize::None),
-        _ => Ok(match convert::word(cx, value, what, &["standard", "minmax", "none"])? {
+        _ => Ok(match convert::word(cx, value, what, NORMALIZE)? {
             0 => Normalize::Standard,
             1 => Normalize::MinMax,
             _ => Normalize::None,
@@ -97,7 +131,7 @@ fn missing(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Missing, Report
     match value.kind {
         // `missing: 0` can only mean one thing.
         Kind::Int(0) => Ok(Missing::Zero),
-        _ => Ok(match convert::word(cx, value, what, &["error", "mean", "zero", "drop"])? {
+        _ => Ok(match convert::word(cx, value, what, MISSING)? {
             0 => Missing::Error,
             1 => Missing::Mean,
             2 => Missing::Zero,
@@ -128,7 +162,7 @@ fn group(cx: &mut Cx<'_>, name: String, value: &Value) -> Result<ColumnGroup, Re
         group.from = column_names(cx, value, &what)?;
         return Ok(group);
     };
-    let fields = Fields::open(cx, value, what.clone(), GROUP, &[])?;
+    let fields = Fields::open(cx, value, what.clone(), GROUP)?;
     let from = match (fields.get("from"), fields.get("column")) {
         (Some(_), Some(column)) => Err(cx.fail(from_and_column(column, &what))),
         (Some(v), None) => column_names(cx, v, &fields.what("from")),

@@ -1,20 +1,40 @@
 //! `loss` (kur-reference 5.1).
 
-use crate::diag::Reported;
+use crate::diag::{Diagnostic, Reported};
 use crate::frontend::Value;
+use crate::frontend::value::AtValue;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::graph::Graph;
-use crate::model::report::graph::{replaced_loss, unknown_target};
-use crate::model::report::keys::not_yet_supported;
-use crate::model::report::values::{unknown_word, wrong_type};
-use crate::model::types::{Loss, LossKind};
+use crate::model::report::graph::{replaced_loss, unknown_input, unknown_target};
+use crate::model::table::{self, Key, Range, Ty};
+use crate::model::types::{Loss, LossKind, Need};
 
-const KNOWN: &[(&str, LossKind)] = &[
-    ("categorical_crossentropy", LossKind::CategoricalCrossentropy),
-    ("mean_squared_error", LossKind::MeanSquaredError),
+/// The words, in the order of [`MEANING`].
+const WORDS: &[&str] = &["categorical_crossentropy", "mean_squared_error", "ctc"];
+const MEANING: [LossKind; 3] = [LossKind::CategoricalCrossentropy, LossKind::MeanSquaredError, LossKind::Ctc];
+
+const VARIANT: Ty = Ty::Word(&["warp", "loss_scale"]);
+
+/// Keys of a loss.
+pub(crate) const KEYS: &[Key] = &[
+    Key::new("target", Ty::Text, "the output to train").required(),
+    Key::new("name", Ty::Word(WORDS), "which loss").required(),
+    Key::new("weight", Ty::Number(Range::ANY), "multiplier, 1 by default"),
+    Key::new("input_length", Ty::Text, "data with the lengths of the utterances (`ctc`)"),
+    Key::new("output_length", Ty::Text, "data with the lengths of the labels (`ctc`)"),
+    Key::new("output", Ty::Text, "data with the labels (`ctc`)"),
+    Key::new("relative_to", Ty::Text, "layer that `input_length` belongs to (`ctc`)"),
+    Key::new(
+        "variant",
+        Ty::AnyOf(&[Ty::Null, VARIANT, Ty::List(&VARIANT)]),
+        "conventions of the blank and the scale (`ctc`)",
+    ),
 ];
+
+const CTC_NEEDS: &[&str] = &["input_length", "output_length", "output"];
+const CTC_ONLY: &[&str] = &["input_length", "output_length", "output", "relative_to", "variant"];
 
 /// Reads the evaluated section. Without a graph (it has errors of its own) targets are not checked.
 pub(crate) fn read(cx: &mut Cx<'_>, value: &Value, graph: Option<&Graph>) -> Result<Vec<Loss>, Reported> {
@@ -38,10 +58,12 @@ pub(crate) fn read(cx: &mut Cx<'_>, value: &Value, graph: Option<&Graph>) -> Res
 }
 
 fn one(cx: &mut Cx<'_>, item: &Value, graph: Option<&Graph>) -> Result<Option<Loss>, Reported> {
-    let fields = Fields::open(cx, item, "a loss", &["target", "name", "weight"], &[])?;
+    let fields = Fields::open(cx, item, "a loss", KEYS)?;
     let kind = fields
         .need(cx, "name", "name: categorical_crossentropy` or `name: mean_squared_error")
-        .and_then(|v| name(cx, v));
+        .and_then(|v| convert::word(cx, v, "`name` of a loss", WORDS))
+        .map(|index| MEANING[index]);
+    let kind = kind.and_then(|kind| ctc(cx, item, &fields, kind, graph).map(|()| kind));
     let weight = fields.read(cx, "weight", convert::number);
     let target = fields.need(cx, "target", "target: NAME");
     let output = target.and_then(|v| output(cx, v, graph));
@@ -50,18 +72,50 @@ fn one(cx: &mut Cx<'_>, item: &Value, graph: Option<&Graph>) -> Result<Option<Lo
     Ok(Some(Loss { output, kind: kind?, weight: weight?.unwrap_or(1.0), span }))
 }
 
-fn name(cx: &mut Cx<'_>, value: &Value) -> Result<LossKind, Reported> {
-    let Some(text) = value.as_str() else {
-        return Err(cx.fail(wrong_type(value, "`name` of a loss", "the name of a loss")));
-    };
-    if text.eq_ignore_ascii_case("ctc") {
-        return Err(cx.fail(not_yet_supported(value, "the loss `ctc`")));
+/// The parameters that only `ctc` has.
+fn ctc(
+    cx: &mut Cx<'_>,
+    item: &Value,
+    fields: &Fields<'_>,
+    kind: LossKind,
+    graph: Option<&Graph>,
+) -> Result<(), Reported> {
+    let before = cx.sink.error_count();
+    if kind != LossKind::Ctc {
+        for key in CTC_ONLY {
+            if let Some(e) = item.entry(key) {
+                cx.push(ctc_only(&e.key, kind.word()));
+            }
+        }
+        return cx.sink.check_since(before);
     }
-    let words: Vec<&str> = KNOWN.iter().map(|(w, _)| *w).collect();
-    match KNOWN.iter().find(|(w, _)| w.eq_ignore_ascii_case(text)) {
-        Some((_, kind)) => Ok(*kind),
-        None => Err(cx.fail(unknown_word(value, "`name` of a loss", &words))),
+    for key in CTC_NEEDS {
+        // Reported; the other keys are still of interest.
+        let _ = fields.need(cx, key, &format!("{key}: NAME_OF_THE_DATA"));
     }
+    for key in KEYS.iter().filter(|k| CTC_ONLY.contains(&k.name)) {
+        if let Some(v) = fields.get(key.name) {
+            let _ = table::check(cx, v, &key.ty, &fields.what(key.name));
+        }
+    }
+    if let (Some(graph), Some(v)) = (graph, fields.get("relative_to"))
+        && let Some(name) = v.as_str()
+        && !graph.names.contains_key(name)
+    {
+        let known: Vec<&str> = graph.names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
+        cx.push(unknown_input(name, v.span, &known));
+    }
+    if let Some(v) = fields.get("name") {
+        cx.unbuilt(Need::Build, v, "the loss `ctc`");
+    }
+    cx.sink.check_since(before)
+}
+
+fn ctc_only(key: &Value, word: &str) -> Diagnostic {
+    let name = key.as_str().unwrap_or_default();
+    Diagnostic::error("unknown-key", format!("the loss `{word}` has no key `{name}`"))
+        .at_value(key, "unknown key")
+        .help(format!("`{name}` belongs to the loss `ctc`"))
 }
 
 /// The output a target names, by any of its names.

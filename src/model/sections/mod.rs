@@ -3,11 +3,13 @@
 pub(super) mod csv;
 pub(super) mod data;
 pub(super) mod evaluation;
+pub(super) mod hooks;
 pub(super) mod loss;
 pub(super) mod mnist;
 pub(super) mod optimizer;
 pub(super) mod provider;
 pub(super) mod settings;
+pub(super) mod suppliers;
 pub(super) mod train;
 pub(super) mod weights;
 
@@ -17,7 +19,7 @@ use crate::frontend::template::LiveSection;
 use crate::frontend::value::{Entry, Kind};
 
 use super::cx::Cx;
-use super::report::keys::{not_yet_supported, shadowed_section, unknown_section};
+use super::report::keys::{shadowed_section, unknown_section};
 
 /// Canonical names with their other spelling, in the order of evaluation.
 pub(super) const SECTIONS: &[(&str, Option<&str>)] = &[
@@ -26,12 +28,10 @@ pub(super) const SECTIONS: &[(&str, Option<&str>)] = &[
     ("validate", Some("validation")),
     ("test", Some("testing")),
     ("evaluate", Some("evaluation")),
+    ("templates", None),
     ("model", None),
     ("loss", None),
 ];
-
-/// Sections of Kur that this version does not build.
-const LATER: &[&str] = &["include", "templates"];
 
 /// Checks the top-level keys.
 pub(super) fn check_names(cx: &mut Cx<'_>, root: &[Entry]) {
@@ -39,11 +39,7 @@ pub(super) fn check_names(cx: &mut Cx<'_>, root: &[Entry]) {
     let known: Vec<&str> = SECTIONS.iter().flat_map(spellings).flatten().collect();
     for e in root {
         let name = e.key.as_str().unwrap_or_default();
-        if LATER.contains(&name) {
-            if !e.value.is_null() {
-                cx.push(not_yet_supported(&e.key, &format!("the section `{name}`")));
-            }
-        } else if !known.contains(&name) {
+        if !known.contains(&name) {
             let canonical: Vec<&str> = SECTIONS.iter().map(|(n, _)| *n).collect();
             let near = crate::diag::did_you_mean(name, known.iter().copied());
             cx.push(unknown_section(&e.key, if near.is_some() { &known } else { &canonical }));

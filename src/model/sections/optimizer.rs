@@ -6,14 +6,37 @@ use crate::frontend::value::{AtValue, Kind};
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
-use crate::model::report::keys::not_yet_supported;
-use crate::model::report::values::{unknown_word, wrong_type};
-use crate::model::types::{Clip, Optimizer, OptimizerKind};
+use crate::model::report::values::wrong_type;
+use crate::model::table::{Key, Range, Ty};
+use crate::model::types::{Clip, Need, Optimizer, OptimizerKind};
 
-const KNOWN: &[&str] = &["adam", "sgd"];
-const LATER: &[&str] = &["rmsprop", "adadelta"];
-const KEYS: &[&str] = &["name", "learning_rate", "decay", "clip", "momentum", "nesterov"];
-const LATER_KEYS: &[&str] = &["scale_rate", "scale_mode"];
+const KNOWN: &[&str] = &["adam", "sgd", "rmsprop", "adadelta"];
+
+const CLIP: &[Key] = &[
+    Key::new("norm", Ty::Number(Range::NOT_NEGATIVE), "largest norm of all gradients together"),
+    Key::new("abs", Ty::Number(Range::NOT_NEGATIVE), "largest size of an element"),
+];
+
+const KEYS: &[Key] = &[
+    Key::new("name", Ty::Word(KNOWN), "`adam` (default), `sgd`, `rmsprop` or `adadelta`"),
+    Key::new("learning_rate", Ty::Number(Range::POSITIVE), "size of a step"),
+    Key::new("decay", Ty::Number(Range::NOT_NEGATIVE), "learning rate divided by 1 + decay · updates"),
+    Key::new("momentum", Ty::Number(Range::NOT_NEGATIVE), "momentum of `sgd`"),
+    Key::new("nesterov", Ty::Bool, "Nesterov's form of the momentum of `sgd`"),
+    Key::new("rho", Ty::Number(Range::FRACTION), "weight of old squares in `rmsprop` and `adadelta`")
+        .unbuilt(Need::Build),
+    Key::new("epsilon", Ty::Number(Range::POSITIVE), "fuzz of `rmsprop`").unbuilt(Need::Build),
+    Key::new("clip", Ty::Map(CLIP), "limit of the gradients"),
+    Key::new("scale_rate", Ty::Text, "data source that scales the learning rate").unbuilt(Need::Build),
+    Key::new("scale_mode", Ty::Word(&["linear", "sqrt"]), "how it scales").unbuilt(Need::Build),
+];
+
+/// Keys that only some optimizers have.
+const OWN: &[(&str, &[&str])] =
+    &[("momentum", &["sgd"]), ("nesterov", &["sgd"]), ("rho", &["rmsprop", "adadelta"]), ("epsilon", &["rmsprop"])];
+
+/// `train.optimizer`.
+pub(super) const FORM: Ty = Ty::AnyOf(&[Ty::Word(KNOWN), Ty::Map(KEYS)]);
 
 impl Default for Optimizer {
     /// Adam with learning rate 0.001.
@@ -25,33 +48,26 @@ impl Default for Optimizer {
 /// Reads `optimizer: NAME` or `optimizer: {name: NAME, …}`.
 pub(super) fn read(cx: &mut Cx<'_>, value: &Value) -> Result<Optimizer, Reported> {
     let Kind::Map(_) = value.kind else {
-        let sgd = name(cx, value)?;
-        return Ok(if sgd { plain_sgd() } else { Optimizer::default() });
+        return Ok(if name(cx, value)? == "sgd" { plain_sgd() } else { Optimizer::default() });
     };
-    let sgd = match value.get("name").filter(|v| !v.is_null()) {
+    let word = match value.get("name").filter(|v| !v.is_null()) {
         Some(v) => name(cx, v)?,
-        None => false,
+        None => "adam",
     };
-    let (what, base) =
-        if sgd { ("the optimizer `sgd`", plain_sgd()) } else { ("the optimizer `adam`", Optimizer::default()) };
-    let fields = Fields::open(cx, value, what, KEYS, LATER_KEYS)?;
-    if !sgd {
-        for e in value.as_map().unwrap_or_default() {
-            if let Some(key @ ("momentum" | "nesterov")) = e.key.as_str() {
-                cx.push(sgd_only(&e.key, key));
-            }
+    let base = if word == "sgd" { plain_sgd() } else { Optimizer::default() };
+    let fields = Fields::open(cx, value, format!("the optimizer `{word}`"), KEYS)?;
+    for (key, owners) in OWN {
+        if let Some(e) = value.entry(key)
+            && !owners.contains(&word)
+        {
+            cx.push(foreign_key(&e.key, word, key, owners));
         }
     }
-    let at_least_0 = |cx: &mut Cx<'_>, v: &Value, what: &str| {
-        convert::number_where(cx, v, what, "a number of at least 0", |x| x >= 0.0)
-    };
-    let rate = fields.read(cx, "learning_rate", |cx, v, what| {
-        convert::number_where(cx, v, what, "a number greater than 0", |x| x > 0.0)
-    });
-    let decay = fields.read(cx, "decay", at_least_0);
+    let rate = fields.read(cx, "learning_rate", |cx, v, what| convert::number_in(cx, v, what, Range::POSITIVE));
+    let decay = fields.read(cx, "decay", |cx, v, what| convert::number_in(cx, v, what, Range::NOT_NEGATIVE));
     let clip = fields.read(cx, "clip", clip);
-    let kind = if sgd {
-        let momentum = fields.read(cx, "momentum", at_least_0);
+    let kind = if word == "sgd" {
+        let momentum = fields.read(cx, "momentum", |cx, v, what| convert::number_in(cx, v, what, Range::NOT_NEGATIVE));
         let nesterov = fields.read(cx, "nesterov", convert::boolean);
         OptimizerKind::Sgd { momentum: momentum?.unwrap_or(0.0), nesterov: nesterov?.unwrap_or(false) }
     } else {
@@ -70,25 +86,21 @@ fn plain_sgd() -> Optimizer {
     Optimizer { kind, learning_rate: 0.01, ..Optimizer::default() }
 }
 
-/// Whether the name is `sgd`; else it is `adam`.
-fn name(cx: &mut Cx<'_>, value: &Value) -> Result<bool, Reported> {
-    let Some(text) = value.as_str() else {
+fn name(cx: &mut Cx<'_>, value: &Value) -> Result<&'static str, Reported> {
+    if value.as_str().is_none() {
         return Err(cx.fail(wrong_type(value, "`optimizer`", "the name of an optimizer, or a mapping")));
-    };
-    match text.to_lowercase().as_str() {
-        "adam" => Ok(false),
-        "sgd" => Ok(true),
-        other if LATER.contains(&other) => Err(cx.fail(not_yet_supported(value, &format!("the optimizer `{other}`")))),
-        _ => Err(cx.fail(unknown_word(value, "`optimizer`", KNOWN))),
     }
+    let word = KNOWN[convert::word(cx, value, "`optimizer`", KNOWN)?];
+    if !matches!(word, "adam" | "sgd") {
+        cx.unbuilt(Need::Build, value, &format!("the optimizer `{word}`"));
+    }
+    Ok(word)
 }
 
 /// `{norm: X}` or `{abs: X}`; 0 switches it off.
 fn clip(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Clip, Reported> {
-    let fields = Fields::open(cx, value, what, &["norm", "abs"], &[])?;
-    let limit = |cx: &mut Cx<'_>, v: &Value, what: &str| {
-        convert::number_where(cx, v, what, "a number of at least 0", |x| x >= 0.0)
-    };
+    let fields = Fields::open(cx, value, what, CLIP)?;
+    let limit = |cx: &mut Cx<'_>, v: &Value, what: &str| convert::number_in(cx, v, what, Range::NOT_NEGATIVE);
     let norm = fields.read(cx, "norm", limit)?;
     let abs = fields.read(cx, "abs", limit)?;
     match (norm, abs) {
@@ -105,10 +117,12 @@ fn clip(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Clip, Reported> {
     }
 }
 
-fn sgd_only(key: &Value, name: &str) -> Diagnostic {
-    Diagnostic::error("unknown-key", format!("the optimizer `adam` has no key `{name}`"))
+fn foreign_key(key: &Value, word: &str, name: &str, owners: &[&str]) -> Diagnostic {
+    let owner = convert::either(owners);
+    let first = owners.first().copied().unwrap_or_default();
+    Diagnostic::error("unknown-key", format!("the optimizer `{word}` has no key `{name}`"))
         .at_value(key, "unknown key")
-        .help(format!("`{name}` belongs to the optimizer `sgd`: write `name: sgd`"))
+        .help(format!("`{name}` belongs to the optimizer {owner}: write `name: {first}`"))
 }
 
 fn two_clips(abs: &Value) -> Diagnostic {

@@ -6,6 +6,27 @@ use crate::frontend::value::Kind;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::report::values::{ignored_setting, out_of_range, wrapped_seed, wrong_type};
+use crate::model::table::{Key, Ty};
+
+/// Keys of `backend`: Kur chose a library here.
+const BACKEND: &[Key] = &[
+    Key::new("name", Ty::Text, "library"),
+    Key::new("variant", Ty::Any, "variant of the library"),
+    Key::new("backend", Ty::Text, "library below the library"),
+    Key::new("device", Ty::Any, "devices"),
+    Key::new("parallel", Ty::Any, "number of devices"),
+    Key::new("gpu_busy_load", Ty::Any, "load above which a device is left alone"),
+    Key::new("skip_check", Ty::Any, "no check of devices"),
+    Key::new("optimizer", Ty::Any, "optimizer of the library"),
+    Key::new("theano_flags", Ty::Any, "flags of the library"),
+];
+
+/// Keys of `settings` with a meaning of their own; all others are the user's.
+pub(crate) const KEYS: &[Key] = &[
+    Key::new("seed", Ty::Integer, "seed of all random numbers"),
+    Key::new("compat", Ty::AnyOf(&[Ty::Word(&["kur"]), Ty::Bool, Ty::Null]), "`kur` keeps Kur's oddities"),
+    Key::new("backend", Ty::AnyOf(&[Ty::Text, Ty::Null, Ty::Map(BACKEND)]), "no effect: kurc is the back end"),
+];
 
 /// What of `settings` is typed.
 #[derive(Debug, Default)]

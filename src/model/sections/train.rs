@@ -8,14 +8,37 @@ use crate::frontend::value::Kind;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
-use crate::model::report::keys::not_yet_supported;
 use crate::model::report::values::{endless_training, wrong_type};
-use crate::model::types::{Optimizer, TrainSection};
+use crate::model::table::{Key, Ty};
+use crate::model::types::{Need, Optimizer, TrainSection};
 
-use super::{data, optimizer, provider, weights};
+use super::{data, evaluation, hooks, optimizer, provider, weights};
 
-const KEYS: &[&str] = &["data", "provider", "epochs", "stop_when", "weights", "optimizer"];
-const LATER: &[&str] = &["log", "checkpoint", "hooks"];
+/// Keys of `train`.
+pub(crate) const KEYS: &[Key] = &[
+    Key::new("data", evaluation::DATA, "suppliers"),
+    Key::new("provider", Ty::Map(provider::KEYS), "how batches are made"),
+    Key::new("epochs", Ty::AnyOf(&[COUNT, Ty::Word(INFINITE), Ty::Null, Ty::Map(EPOCHS)]), "rounds over the data"),
+    Key::new("stop_when", Ty::AnyOf(&[Ty::Null, Ty::Map(STOP)]), "when training ends"),
+    Key::new("weights", weights::TRAIN_FORM, "weights to start from and to save"),
+    Key::new("optimizer", optimizer::FORM, "how weights are updated"),
+    Key::new("log", hooks::LOG, "folder for statistics").unbuilt(Need::Run),
+    Key::new("checkpoint", hooks::CHECKPOINT, "weights saved on the way").unbuilt(Need::Run),
+    Key::new("hooks", hooks::TRAINING_HOOKS, "what is done after an epoch").unbuilt(Need::Run),
+];
+
+const COUNT: Ty = Ty::Whole(0);
+const MODES: &[&str] = &["additional", "total"];
+const LIMIT: Ty = Ty::AnyOf(&[COUNT, Ty::Word(INFINITE), Ty::Null]);
+
+const EPOCHS: &[Key] =
+    &[Key::new("number", LIMIT, "rounds over the data"), Key::new("mode", Ty::Word(MODES), "what the number counts")];
+
+const STOP: &[Key] = &[
+    Key::new("epochs", LIMIT, "rounds over the data"),
+    Key::new("elapsed", hooks::ELAPSED, "time, in minutes or as a mapping").unbuilt(Need::Build),
+    Key::new("mode", Ty::Word(MODES), "`additional` (default) counts from now, `total` with earlier runs"),
+];
 
 /// Words that mean "no limit".
 const INFINITE: &[&str] = &["inf", "all", "infinite", "infinity"];
@@ -32,7 +55,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, span: Span, value: &Value, validate_saves: b
             optimizer: Optimizer::default(),
         });
     }
-    let fields = Fields::open(cx, value, "`train`", KEYS, LATER)?;
+    let fields = Fields::open(cx, value, "`train`", KEYS)?;
     let data = data::read(cx, &fields, &CsvSpec { header: true, ..CsvSpec::default() });
     let provider = provider::read(cx, &fields);
     let epochs = epochs(cx, &fields);
@@ -51,7 +74,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, span: Span, value: &Value, validate_saves: b
 /// `stop_when.epochs`, else `epochs`.
 fn epochs(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<Option<u64>, Reported> {
     if let Some(stop) = fields.get("stop_when") {
-        let inner = Fields::open(cx, stop, "`stop_when`", &["epochs", "mode"], &["elapsed"])?;
+        let inner = Fields::open(cx, stop, "`stop_when`", STOP)?;
         mode(cx, &inner)?;
         if let Some(v) = inner.get("epochs") {
             return limit(cx, v, &inner.what("epochs"));
@@ -60,7 +83,7 @@ fn epochs(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<Option<u64>, Reported>
     let Some(value) = fields.get("epochs") else { return Ok(None) };
     let (count, what) = match value.kind {
         Kind::Map(_) => {
-            let inner = Fields::open(cx, value, "`epochs`", &["number", "mode"], &[])?;
+            let inner = Fields::open(cx, value, "`epochs`", EPOCHS)?;
             mode(cx, &inner)?;
             let Some(v) = inner.get("number") else { return Ok(None) };
             (v, inner.what("number"))
@@ -88,8 +111,8 @@ fn limit(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Option<u64>, Repo
 /// `mode: additional` is what happens anyway; `total` needs a log to count from.
 fn mode(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<(), Reported> {
     let Some(v) = fields.get("mode") else { return Ok(()) };
-    match convert::word(cx, v, &fields.what("mode"), &["additional", "total"])? {
-        0 => Ok(()),
-        _ => Err(cx.fail(not_yet_supported(v, "`mode: total`, which counts the epochs of earlier runs,"))),
+    if convert::word(cx, v, &fields.what("mode"), MODES)? == 1 {
+        cx.unbuilt(Need::Build, v, "`mode: total`, which counts the epochs of earlier runs,");
     }
+    Ok(())
 }

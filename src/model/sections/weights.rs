@@ -8,6 +8,32 @@ use crate::frontend::value::Kind;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
+use crate::model::table::{Key, Ty};
+use crate::model::types::Need;
+
+const TRAIN: &[Key] = &[
+    Key::new("initial", Ty::Path, "weights to start from, when they exist"),
+    Key::new("best", Ty::Path, "weights of the lowest training loss"),
+    Key::new("last", Ty::Path, "weights when training ends"),
+    Key::new("must_exist", Ty::Bool, "missing initial weights are an error"),
+    Key::new("checkpoint", Ty::Path, "old form of `train.checkpoint`").unbuilt(Need::Run),
+];
+
+const VALIDATE: &[Key] = &[Key::new("best", Ty::Path, "weights of the lowest validation loss")];
+
+const OTHER: &[Key] = &[Key::new("initial", Ty::Path, "weights to load")];
+
+/// Old name for weights that are loaded, kept for mappings that are merged from `validate`.
+const BEST_OF_ANOTHER: &[Key] = &[Key::new("best", Ty::Path, "weights to load")];
+
+/// `train.weights`.
+pub(super) const TRAIN_FORM: Ty = Ty::AnyOf(&[Ty::Path, Ty::Map(TRAIN)]);
+
+/// `validate.weights`.
+pub(super) const VALIDATE_FORM: Ty = Ty::AnyOf(&[Ty::Path, Ty::Map(VALIDATE)]);
+
+/// `test.weights` and `evaluate.weights`.
+pub(super) const OTHER_FORM: Ty = Ty::AnyOf(&[Ty::Path, Ty::Map(OTHER)]);
 
 /// `train.weights`: a path, or `{initial, best, last, must_exist}`. A path is loaded when it exists and saved at the
 /// best training loss, unless `validate.weights` already saves the best by validation.
@@ -17,8 +43,7 @@ pub(super) fn train(cx: &mut Cx<'_>, value: &Value, validate_saves: bool) -> Res
         let best = (!validate_saves).then(|| path.clone());
         return Ok(TrainWeights { initial: Some(path), must_exist: false, best, last: None });
     }
-    let known = ["initial", "best", "last", "must_exist"];
-    let fields = Fields::open(cx, value, "`weights` of `train`", &known, &["checkpoint"])?;
+    let fields = Fields::open(cx, value, "`weights` of `train`", TRAIN)?;
     let initial = fields.read(cx, "initial", convert::path);
     let best = fields.read(cx, "best", convert::path);
     let last = fields.read(cx, "last", convert::path);
@@ -35,5 +60,10 @@ pub(super) fn one(cx: &mut Cx<'_>, value: &Value, what: &str, key: &'static str)
     let reused = value.origin.is_some() && value.get(key).is_none();
     let key =
         if reused { ["initial", "best"].into_iter().find(|k| value.get(k).is_some()).unwrap_or(key) } else { key };
-    Fields::open(cx, value, what, &[key], &[])?.read(cx, key, convert::path)
+    let keys = match (key, reused) {
+        ("best", true) => BEST_OF_ANOTHER,
+        ("best", false) => VALIDATE,
+        _ => OTHER,
+    };
+    Fields::open(cx, value, what, keys)?.read(cx, key, convert::path)
 }

@@ -1,0 +1,90 @@
+//! `recurrent` and `embedding` (kur-reference 3.5, 3.14).
+
+use crate::diag::{Diagnostic, Reported};
+use crate::frontend::Value;
+use crate::frontend::value::{AtValue, Kind};
+use crate::model::convert;
+use crate::model::cx::Cx;
+use crate::model::fields::Fields;
+use crate::model::report::keys::missing_key;
+use crate::model::table::{Key, Ty};
+use crate::model::types::{Cell, LayerKind, MergeMode, Recurrent, Spanned};
+
+use super::Parsed;
+use super::activation;
+use super::merge;
+
+const CELLS: &[&str] = &["gru", "lstm", "sru"];
+
+const KEYS: &[Key] = &[
+    Key::new("size", Ty::Whole(1), "units").required(),
+    Key::new("type", Ty::Word(CELLS), "`gru` (default), `lstm` or `sru`"),
+    Key::new("sequence", Ty::Bool, "give the whole sequence (default), or only the last state"),
+    Key::new("bidirectional", Ty::Bool, "run in both directions"),
+    Key::new("merge", Ty::Word(merge::MODES), "how both directions are joined, `average` by default"),
+    Key::new("outer_activation", activation::FORM, "activation of candidate and output, `relu` by default"),
+];
+
+const EMBEDDING: &[Key] = &[
+    Key::new("vocab_size", Ty::Whole(1), "number of vectors").required(),
+    Key::new("size", Ty::Whole(1), "length of a vector").required(),
+];
+
+/// A mapping.
+pub(super) const FORM: Ty = Ty::Map(KEYS);
+
+/// A mapping.
+pub(super) const EMBEDDING_FORM: Ty = Ty::Map(EMBEDDING);
+
+/// Reads `recurrent: {size: N, …}`.
+pub(super) fn recurrent(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
+    if arg.is_null() {
+        return Err(cx.fail(missing_key(arg, "`recurrent`", "size", "size: 64")));
+    }
+    let fields = Fields::open(cx, arg, "`recurrent`", KEYS)?;
+    let size = fields.need(cx, "size", "size: 64").and_then(|v| {
+        // Kur takes no float here, not even a whole one.
+        let value = convert::whole(cx, v, &fields.what("size"), 1)?;
+        Ok(Spanned { value, span: v.span })
+    });
+    let cell = fields.read(cx, "type", |cx, v, what| convert::word(cx, v, what, CELLS));
+    let sequence = fields.read(cx, "sequence", convert::boolean);
+    let both = fields.read(cx, "bidirectional", convert::boolean);
+    let join = fields.read(cx, "merge", merge::mode);
+    let outer_activation = fields.read(cx, "outer_activation", activation::function);
+    let (both, join) = (both?.unwrap_or(false), join?);
+    if let (false, Some(v)) = (both, fields.get("merge")) {
+        return Err(cx.fail(one_direction(v)));
+    }
+    Ok(LayerKind::Recurrent(Recurrent {
+        size: size?,
+        cell: match cell? {
+            Some(1) => Cell::Lstm,
+            Some(2) => Cell::Sru,
+            _ => Cell::Gru,
+        },
+        sequence: sequence?.unwrap_or(true),
+        bidirectional: both.then(|| join.unwrap_or(MergeMode::Average)),
+        outer_activation: outer_activation?,
+    })
+    .into())
+}
+
+fn one_direction(merge: &Value) -> Diagnostic {
+    Diagnostic::error("invalid-value", "`merge` of `recurrent` needs `bidirectional: yes`")
+        .at_value(merge, "there is only one direction")
+        .help("add `bidirectional: yes`, or remove `merge`")
+}
+
+/// Reads `embedding: {vocab_size: V, size: N}`.
+pub(super) fn embedding(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
+    if !matches!(arg.kind, Kind::Map(_)) {
+        return Err(cx.fail(missing_key(arg, "`embedding`", "vocab_size", "embedding: {vocab_size: 100, size: 16}")));
+    }
+    let fields = Fields::open(cx, arg, "`embedding`", EMBEDDING)?;
+    let mut one = |key: &'static str, example: &str| {
+        fields.need(cx, key, example).and_then(|v| convert::whole(cx, v, &fields.what(key), 1))
+    };
+    let (vocab_size, size) = (one("vocab_size", "vocab_size: 100"), one("size", "size: 16"));
+    Ok(LayerKind::Embedding { vocab_size: vocab_size?, size: size? }.into())
+}

@@ -1,0 +1,94 @@
+//! The sections beside the model: training, losses, optimizers (kur-reference 5 and 7).
+
+use kur_runtime::spec::{SectionSpec, TrainWeights};
+
+use crate::diag::Span;
+
+/// The `train` section.
+#[derive(Clone, Debug, PartialEq)]
+pub struct TrainSection {
+    /// Span of the section's key.
+    pub span: Span,
+    /// Data and provider.
+    pub section: SectionSpec,
+    /// Epochs; `None` means until interrupted.
+    pub epochs: Option<u64>,
+    /// Weights to load and save.
+    pub weights: TrainWeights,
+    /// The optimizer; adam by default.
+    pub optimizer: Optimizer,
+}
+
+/// An entry of the `loss` section.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Loss {
+    /// The output it trains: index into [`Kurfile::outputs`].
+    pub output: usize,
+    /// Which loss.
+    pub kind: LossKind,
+    /// Multiplier, 1 by default.
+    pub weight: f64,
+    /// Span of the entry.
+    pub span: Span,
+}
+
+/// Losses (kur-reference 5.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum LossKind {
+    /// Mean over all elements of (prediction − truth)².
+    MeanSquaredError,
+    /// −Σ t·ln p over the last axis, mean over the rest.
+    CategoricalCrossentropy,
+    /// Connectionist temporal classification (5.2).
+    Ctc,
+}
+
+impl LossKind {
+    /// The Kurfile word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            LossKind::MeanSquaredError => "mean_squared_error",
+            LossKind::CategoricalCrossentropy => "categorical_crossentropy",
+            LossKind::Ctc => "ctc",
+        }
+    }
+}
+
+/// Optimizers with Keras' formulas (kur-reference 5.3).
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Optimizer {
+    /// Which rule.
+    pub kind: OptimizerKind,
+    /// Learning rate.
+    pub learning_rate: f64,
+    /// lr / (1 + decay · updates done).
+    pub decay: f64,
+    /// Gradient clipping.
+    pub clip: Clip,
+}
+
+/// The update rule.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum OptimizerKind {
+    /// v = μv − lr·g; p += v, or with Nesterov p += μv − lr·g.
+    Sgd {
+        /// μ, at least 0.
+        momentum: f64,
+        /// Whether to use Nesterov's form.
+        nesterov: bool,
+    },
+    /// Adam with β 0.9 and 0.999, ε 1e-8.
+    Adam,
+}
+
+/// Gradient clipping.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Clip {
+    /// None.
+    None,
+    /// Scale all gradients so that their global L2 norm is at most this.
+    Norm(f64),
+    /// Clamp each element to ± this.
+    Abs(f64),
+}
