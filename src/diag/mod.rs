@@ -1,8 +1,10 @@
 //! Diagnostics: the one type in which every stage tells the user what is wrong, where, and what to write instead.
 //!
 //! Stages push into a [`Sink`] and go on, so that one bad layer does not hide the next; a stage that cannot give a
-//! result returns [`Reported`]. Rendering is in `render`. Depends on nothing else in the crate.
+//! result returns [`Reported`]. Rendering is in `render`, the explanation of every id in [`pages`]. Depends on nothing
+//! else in the crate.
 
+pub mod pages;
 mod render;
 mod source;
 
@@ -194,10 +196,41 @@ impl Sink {
     }
 }
 
+/// Names that unknown ones are compared with, up to a limit of work: thousands of mistakes among thousands of names
+/// must not take minutes, and nobody reads the suggestions for all of them.
+#[derive(Debug)]
+pub struct Suggestions<'a> {
+    known: Vec<&'a str>,
+    left: usize,
+}
+
+impl<'a> Suggestions<'a> {
+    /// Comparisons in all.
+    const WORK: usize = 200_000;
+
+    /// From names in their order.
+    #[must_use]
+    pub fn new(known: Vec<&'a str>) -> Suggestions<'a> {
+        let left = Self::WORK / known.len().max(1);
+        Suggestions { known, left }
+    }
+
+    /// The names to compare the next unknown name with; none when that was done often enough.
+    pub fn next(&mut self) -> &[&'a str] {
+        if self.left == 0 {
+            return &[];
+        }
+        self.left -= 1;
+        &self.known
+    }
+}
+
 /// The closest of `known` to `word`, for "did you mean"; `None` when nothing is close.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    // Any letter is one step from any other: that is no resemblance.
+    let limit = (length / 3).max(1).min(length.saturating_sub(1));
     let word = word.to_lowercase();
     let length = word.chars().count();
     let mut best: Option<(usize, &str)> = None;

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diag::{Reported, Span};
+use crate::diag::{Reported, Span, Suggestions};
 
 use super::containers::{Node, NodeKind};
 use super::cx::Cx;
@@ -15,10 +15,6 @@ use super::report::graph::{
     unused_input,
 };
 use super::types::{Activation, Layer, LayerId, LayerKind, ModelOutput};
-
-/// Names that unknown ones are compared with, in all: thousands of mistakes among thousands of names must not take
-/// minutes, and nobody reads the suggestions for all of them.
-const SUGGESTION_WORK: usize = 200_000;
 
 /// The connected model.
 pub(super) struct Graph {
@@ -151,7 +147,7 @@ fn is_reuse(node: &Node) -> bool {
 /// The nodes each node reads. Broken references are reported and left out.
 fn edges(cx: &mut Cx<'_>, nodes: &[Node], names: &BTreeMap<String, usize>) -> Vec<Vec<usize>> {
     let known: Vec<&str> = names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
-    let mut suggestions = SUGGESTION_WORK / known.len().max(1);
+    let mut suggestions = Suggestions::new(known);
     let mut all = Vec::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {
         let is_input = matches!(node.kind, NodeKind::Layer(LayerKind::Input { .. }));
@@ -162,11 +158,7 @@ fn edges(cx: &mut Cx<'_>, nodes: &[Node], names: &BTreeMap<String, usize>) -> Ve
                 for name in &inputs.value {
                     match names.get(&name.value) {
                         Some(&j) => own.push(j),
-                        None => {
-                            let compared = if suggestions > 0 { &known[..] } else { &[] };
-                            suggestions = suggestions.saturating_sub(1);
-                            cx.push(unknown_input(&name.value, name.span, compared));
-                        }
+                        None => cx.push(unknown_input(&name.value, name.span, suggestions.next())),
                     }
                 }
                 let joins = match &node.kind {

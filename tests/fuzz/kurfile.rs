@@ -58,8 +58,7 @@ fn layer(tape: &mut Tape<'_>, depth: usize) -> String {
         5 => format!("expand: {}", tape.word(&["-1", "0", "1", "2", "9", "-9"])),
         6 => format!("squeeze: {}", tape.word(&["-1", "0", "1", "2", "9"])),
         7 => {
-            let window =
-                tape.word(&["[3, 3]", "3", "[2, 1]", "[1, 1, 1]", "[0, 2]", "[99, 99]", "[]", "[1, 2, 3, 4]"]);
+            let window = tape.word(&["[3, 3]", "3", "[2, 1]", "[1, 1, 1]", "[0, 2]", "[99, 99]", "[]", "[1, 2, 3, 4]"]);
             let strides = tape.word(&["1", "2", "[1, 2]", "0", "65536"]);
             format!(
                 "convolution: {{kernels: {}, size: {window}, strides: {strides}, border: {}}}",
@@ -107,8 +106,7 @@ fn layer(tape: &mut Tape<'_>, depth: usize) -> String {
 
 fn entry(tape: &mut Tape<'_>, depth: usize) -> String {
     if tape.rarely(12) {
-        return (tape.word(&["flatten", "t0", "3", "null", "[dense: 3]", "\"{{ e }}\"", "{}", "{name: a}"]))
-            .to_owned();
+        return (tape.word(&["flatten", "t0", "3", "null", "[dense: 3]", "\"{{ e }}\"", "{}", "{name: a}"])).to_owned();
     }
     let mut out = layer(tape, depth);
     for (key, values) in [

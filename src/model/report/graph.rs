@@ -140,6 +140,14 @@ pub(crate) fn cyclic_reuse(target: Span, inner: Span) -> Diagnostic {
     d.help("name a container that does not contain the `reuse`")
 }
 
+/// `parallel` in `parallel` through `reuse`, far too often.
+pub(crate) fn reuse_too_deep(target: Span, depth: usize) -> Diagnostic {
+    let text = format!("`parallel` layers nest deeper than {depth} levels through `reuse`");
+    Diagnostic::error("too-deep", text)
+        .at(target, "too deep")
+        .help("let a `parallel` reuse layers from outside rather than another `parallel`")
+}
+
 /// `reuse` of an input.
 pub(crate) fn reused_input(name: &str, at: Span, input: Span) -> Diagnostic {
     Diagnostic::error("reused-input", format!("`{name}` is an input, which cannot be reused"))
