@@ -124,7 +124,7 @@ pub(super) fn assemble(
             kind: l.kind.word().to_owned(),
             shape: shape.iter().map(|d| d.display(&infer.graph.symbols).to_string()).collect::<Vec<_>>().join("x"),
             params: *params,
-            line: sources.line_col(l.span).0,
+            line: sources.line(l.span),
         })
         .collect();
     let of = |want: Mode| plans.iter().find(|(m, _)| *m == want).map(|(_, p)| p.clone());

@@ -150,7 +150,7 @@ fn state(
     shape: &[u64],
     init: Init,
 ) -> NodeId {
-    if cx.graph.states.iter().any(|s| s.name == name) {
+    if !cx.tensors.insert(name.clone()) {
         let message = format!("two layers keep a tensor called `{name}`");
         let help = format!("rename `{}`: the inner layers of a `dense` list are called NAME.0, NAME.1, …", layer.name);
         cx.sink.push(Diagnostic::error("duplicate-tensor", message).at(layer.span, "this name is taken").help(help));

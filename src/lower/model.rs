@@ -1,6 +1,8 @@
 //! Typed Kurfile to graph IR, one graph per step. Shapes are inferred on the way; what does not fit is reported with
 //! the Kurfile places of both sides.
 
+use std::collections::BTreeSet;
+
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
 
@@ -10,7 +12,7 @@ use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span};
 use crate::ir::graph::{Builder, Graph, GraphResult, Layer, LayerRef, Node, NodeId, Role};
 use crate::ir::op::Op;
 use crate::ir::types::Type;
-use crate::model::types::{DataShape, Kurfile, LayerId, LayerKind};
+use crate::model::types::{DataShape, Kurfile, LayerId, LayerKind, LossKind};
 
 /// Which step a graph is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +57,8 @@ pub(super) struct Cx<'a> {
     pub(super) data: &'a [DataShape],
     /// Number of the next drawing operation.
     pub(super) next_random: u32,
+    /// Names of the states so far.
+    pub(super) tensors: BTreeSet<String>,
     values: Vec<Option<Value>>,
 }
 
@@ -110,10 +114,11 @@ pub fn lower(
 ) -> Result<Lowered, Reported> {
     let mut graph = Graph::new(mode.name());
     for l in &kurfile.layers {
-        let line = sources.line_col(l.span).0;
+        let line = sources.line(l.span);
         graph.layers.push(Layer { name: l.name.clone(), line, span: Some(l.span) });
     }
-    let mut cx = Cx { kurfile, mode, sources, sink, graph, data, next_random: 1, values: Vec::new() };
+    let mut cx =
+        Cx { kurfile, mode, sources, sink, graph, data, next_random: 1, tensors: BTreeSet::new(), values: Vec::new() };
     let mut failed = None;
     let mut info = Vec::new();
     for (i, layer) in kurfile.layers.iter().enumerate() {
@@ -143,14 +148,15 @@ pub fn lower(
     if let Some(e) = failed {
         return Err(e);
     }
+    let mut regression = vec![false; kurfile.outputs.len()];
+    for l in kurfile.losses.iter().filter(|l| l.kind == LossKind::MeanSquaredError) {
+        regression[l.output] = true;
+    }
     let mut outputs = Vec::new();
-    for o in &kurfile.outputs {
+    for (o, regression) in kurfile.outputs.iter().zip(regression) {
         let Some(v) = cx.value(o.layer) else { continue };
         outputs.push((cx.graph.shape(v.node)[1..].to_vec(), v.logits.is_some()));
         // The test step leaves regressions behind too, so that errors can be told in the units of a scaled target.
-        let regression = kurfile.losses.iter().any(|l| {
-            l.kind == crate::model::types::LossKind::MeanSquaredError && kurfile.outputs[l.output].name == o.name
-        });
         if mode == Mode::Infer || mode == Mode::Test && regression {
             cx.graph.results.push(GraphResult { role: Role::Output(o.name.clone()), value: v.node });
         }
@@ -183,7 +189,7 @@ pub(super) fn mismatch(
         while let Some(l) = at {
             let Some(v) = cx.value(l) else { break };
             let k = &cx.kurfile.layers[l.0 as usize];
-            let line = cx.sources.line_col(k.span).0;
+            let line = cx.sources.line(k.span);
             let what = match &k.kind {
                 LayerKind::Input { .. } => format!("input `{}`", k.name),
                 kind => kind.word().to_owned(),
