@@ -9,6 +9,7 @@ mod cx;
 mod dump;
 mod fields;
 mod graph;
+mod lint;
 mod overrides;
 mod report;
 mod resolved;
@@ -92,7 +93,7 @@ impl Loader<'_> {
             e.as_ref().map(|(span, e)| Spanned { value: e.section.clone(), span: *span })
         };
         let weights = |e: &Option<(Span, Evaluation)>| e.as_ref().and_then(|(_, e)| e.weights.clone());
-        Ok(Kurfile {
+        let kurfile = Kurfile {
             name: stem(&self.path),
             seed: settings.seed,
             compat_kur: settings.compat_kur,
@@ -108,10 +109,12 @@ impl Loader<'_> {
             evaluate_weights: weights(&evaluate),
             destination: evaluate.as_ref().and_then(|(_, e)| e.destination.clone()),
             evaluate: spanned(&evaluate),
-            unbuilt: self.cx.unbuilt,
-            messages: self.cx.messages,
+            unbuilt: std::mem::take(&mut self.cx.unbuilt),
+            messages: std::mem::take(&mut self.cx.messages),
             resolved: resolved::print(&printed),
-        })
+        };
+        lint::check(&mut self.cx, &root, &kurfile);
+        Ok(kurfile)
     }
 
     /// The outermost names (kur-reference 1.4, items 5 and 6).

@@ -3,4 +3,5 @@
 
 pub(super) mod graph;
 pub(super) mod keys;
+pub(super) mod lint;
 pub(super) mod values;
