@@ -11,6 +11,7 @@ macro_rules! say {
 mod args;
 mod build;
 mod demo;
+mod dump;
 mod explain;
 mod opt;
 mod run;
@@ -57,6 +58,7 @@ fn dispatch(cli: &Cli) -> u8 {
     match &cli.command {
         Some(Command::Build(args)) => build::build(args, global),
         Some(Command::Check { kurfile, compile }) => build::check(kurfile, compile, global),
+        Some(Command::Dump(args)) => dump::dump(args, global),
         Some(Command::Train { kurfile, compile, run }) => {
             run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Train(run.clone()))
         }

@@ -189,7 +189,9 @@ impl Sink {
 /// The closest of `known` to `word`, for "did you mean"; `None` when nothing is close.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    // Any letter is one step from any other: that is no resemblance.
+    let limit = (length / 3).max(1).min(length.saturating_sub(1));
     let mut best: Option<(usize, &str)> = None;
     for k in known {
         let d = strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase());

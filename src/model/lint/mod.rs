@@ -1,11 +1,14 @@
-//! Warnings about a Kurfile without mistakes: what is legal, but has no effect or is hardly meant.
+//! Warnings about what is legal, but has no effect or is hardly meant.
 //!
 //! Comes in: the value tree before evaluation and the typed Kurfile. Goes out: warnings, never errors. A warning must
 //! not cry wolf: what a template, a name or an include may have a reason for is left alone.
 
+mod includes;
 mod layers;
 mod training;
 mod usage;
+
+pub(super) use includes::check as check_includes;
 
 use crate::diag::Span;
 use crate::frontend::Value;
@@ -13,7 +16,7 @@ use crate::frontend::Value;
 use super::cx::Cx;
 use super::types::Kurfile;
 
-/// Looks a Kurfile over. `root` is its value tree before evaluation.
+/// Looks a Kurfile without mistakes over. `root` is its value tree before evaluation.
 ///
 /// Warnings: `unused-setting`, `unused-template`, `idle-layer`, `repeated-activation`, `relu-before-softmax`,
 /// `dropout-at-output`, `untrained-output`, `same-data`.

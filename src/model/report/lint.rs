@@ -75,3 +75,12 @@ pub(crate) fn same_data(section: &str, at: Span, train: Span) -> Diagnostic {
         .note("a model that has learned its rows by heart looks perfect on them")
         .help("keep some rows apart and name their file here")
 }
+
+/// A key without a value that stands over a section of an included file.
+pub(crate) fn erased_include(key: &Value, lost: Span, file: &str) -> Diagnostic {
+    let name = key.as_str().unwrap_or_default();
+    Diagnostic::warning("erased-include", format!("the empty `{name}:` erases what `{file}` says there"))
+        .at_value(key, "nothing at all is a value, too")
+        .also(lost, "erased")
+        .help(format!("remove the line to keep what is included, or write `{name}: null` if it is to go"))
+}
