@@ -26,9 +26,10 @@ pub(super) fn check(cx: &mut Cx<'_>, root: &Value) {
         let mut walk = Walk { cx, aliased: &uses.aliased, path: Vec::new() };
         walk.settings(settings.as_map().unwrap_or_default(), &used);
     }
+    let words: BTreeSet<&str> = uses.chains.iter().flatten().copied().collect();
     for e in templates {
         let name = e.key.as_str().unwrap_or_default();
-        if e.key.origin.is_none() && !uses.is_placed(name) && !uses.chains.iter().any(|c| c.contains(&name)) {
+        if e.key.origin.is_none() && !uses.is_placed(name) && !words.contains(name) {
             cx.push(unused_template(&e.key, name));
         }
     }
