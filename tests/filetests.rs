@@ -22,6 +22,7 @@ use kurc::ir::verify::{annotate, verify};
 use kurc::lower::schedule::{KernelSet, StateLayout, schedule};
 use kurc::model::types::{Clip, Optimizer, OptimizerKind};
 use kurc::passes::pipeline::OptLevel;
+use kurc::shapes::{table, table_json};
 use kurc::passes::{PassCx, find, run_pass};
 use support::Case;
 
@@ -35,6 +36,7 @@ fn main() {
         trials.extend(support::trials(folder, &["ir"], ir));
     }
     trials.extend(support::trials("lower", &["yml"], kurfiles));
+    trials.extend(support::trials("shapes", &["yml"], &[("shapes", shapes)]));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -149,6 +151,23 @@ fn build(case: &Case, then: impl Fn(&kurc::driver::Build) -> String) -> String {
         Err(Stop::Internal { stage, message, dump }) => panic!("{stage}: {message}\n{dump}"),
     }
     text.retain(|t| !t.is_empty());
+    text.join("\n")
+}
+
+/// Findings of a check and the table of layers.
+fn shapes(case: &Case) -> String {
+    let world = MemoryWorld::with_file("Kurfile.yml", &case.input);
+    let mut session = Session::new(&world);
+    let result = session.check("Kurfile.yml", &Options::default());
+    let mut text: Vec<String> =
+        session.sink.sorted().iter().map(|d| render(d, &session.sources, Format::Full { color: false })).collect();
+    match result {
+        Ok(c) if case.option("json").is_some() => text.push(table_json(&c.kurfile, &c.shapes, &session.sources)),
+        Ok(c) => text.push(table(&c.kurfile, &c.shapes)),
+        Err(Stop::Reported(_)) => {}
+        Err(Stop::Data(e)) => text.push(e.render(false)),
+        Err(Stop::Internal { stage, message, dump }) => panic!("{stage}: {message}\n{dump}"),
+    }
     text.join("\n")
 }
 

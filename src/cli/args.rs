@@ -125,6 +125,12 @@ pub(super) enum Command {
     Check {
         /// The Kurfile.
         kurfile: String,
+        /// Also print the layers with their shapes and parameters, and the messages of `debug`.
+        #[arg(short, long)]
+        verbose: bool,
+        /// Print layers and messages as one JSON object a line.
+        #[arg(long, requires = "verbose")]
+        json: bool,
         #[command(flatten)]
         compile: CompileArgs,
     },

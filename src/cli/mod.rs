@@ -10,6 +10,7 @@ macro_rules! say {
 
 mod args;
 mod build;
+mod check;
 mod demo;
 mod opt;
 mod run;
@@ -54,7 +55,10 @@ fn dispatch(cli: &Cli) -> u8 {
     let global = &cli.global;
     match &cli.command {
         Some(Command::Build(args)) => build::build(args, global),
-        Some(Command::Check { kurfile, compile }) => build::check(kurfile, compile, global),
+        Some(Command::Check { kurfile, verbose, json, compile }) => {
+            let layers = verbose.then_some(if *json { check::Layers::Json } else { check::Layers::Text });
+            check::check(kurfile, layers, compile, global)
+        }
         Some(Command::Train { kurfile, compile, run }) => {
             run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Train(run.clone()))
         }

@@ -7,10 +7,14 @@
 mod infer;
 mod report;
 mod rules;
+mod table;
 mod windows;
 
 pub use infer::{Unseen, infer};
 pub use report::variable_sizes;
+pub use rules::position;
+pub use table::{table, table_json};
+pub use windows::window;
 
 use std::fmt;
 

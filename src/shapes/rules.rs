@@ -254,7 +254,8 @@ fn sizes(n: usize) -> String {
 }
 
 /// A dimension counted from either end, as an index below `n`.
-pub(crate) fn position(d: i64, n: usize) -> Option<usize> {
+#[must_use]
+pub fn position(d: i64, n: usize) -> Option<usize> {
     let n = i64::try_from(n).ok()?;
     let i = if d < 0 { d.checked_add(n)? } else { d };
     (0..n).contains(&i).then(|| usize::try_from(i).ok()).flatten()

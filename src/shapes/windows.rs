@@ -10,6 +10,7 @@ const MAX_WINDOW: u64 = u16::MAX as u64;
 
 /// Output size and padding before the first cell of one spatial axis (TensorFlow's `same`); `None` when the window is
 /// larger than the input.
+#[must_use]
 pub fn window(n: u64, k: u64, s: u64, border: Border) -> Option<(u64, u64)> {
     match border {
         Border::Same => {
