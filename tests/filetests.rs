@@ -22,8 +22,9 @@ use kurc::ir::verify::{annotate, verify};
 use kurc::lower::schedule::{KernelSet, StateLayout, schedule};
 use kurc::model::types::{Clip, Optimizer, OptimizerKind};
 use kurc::passes::pipeline::OptLevel;
-use kurc::shapes::{table, table_json};
 use kurc::passes::{PassCx, find, run_pass};
+use kurc::shapes::draw::{dot, svg};
+use kurc::shapes::{table, table_json};
 use support::Case;
 
 fn main() {
@@ -162,6 +163,8 @@ fn shapes(case: &Case) -> String {
     let mut text: Vec<String> =
         session.sink.sorted().iter().map(|d| render(d, &session.sources, Format::Full { color: false })).collect();
     match result {
+        Ok(c) if case.option("draw") == Some("dot") => text.push(dot(&c.kurfile, &c.shapes)),
+        Ok(c) if case.option("draw") == Some("svg") => text.push(svg(&c.kurfile, &c.shapes)),
         Ok(c) if case.option("json").is_some() => text.push(table_json(&c.kurfile, &c.shapes, &session.sources)),
         Ok(c) => text.push(table(&c.kurfile, &c.shapes)),
         Err(Stop::Reported(_)) => {}

@@ -134,6 +134,16 @@ pub(super) enum Command {
         #[command(flatten)]
         compile: CompileArgs,
     },
+    /// Draw the model with shapes and parameters: DOT on standard output, or a file.
+    Graph {
+        /// The Kurfile.
+        kurfile: String,
+        /// The file to write, `.svg` or `.dot`.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<String>,
+        #[command(flatten)]
+        compile: CompileArgs,
+    },
     /// Compile in memory and train.
     Train {
         /// The Kurfile.

@@ -12,6 +12,7 @@ mod args;
 mod build;
 mod check;
 mod demo;
+mod graph;
 mod opt;
 mod run;
 
@@ -71,6 +72,7 @@ fn dispatch(cli: &Cli) -> u8 {
         Some(Command::Predict { kurfile, compile, run }) => {
             run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Predict(run.clone()))
         }
+        Some(Command::Graph { kurfile, output, compile }) => graph::graph(kurfile, output.as_deref(), compile, global),
         Some(Command::Demo { dir }) => demo::demo(dir),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),
         None => {

@@ -226,7 +226,11 @@ impl<'w> Session<'w> {
     }
 
     /// All steps as graphs, with the shapes and the inference step.
-    fn lower_all(&mut self, kurfile: &Kurfile, options: &Options) -> Result<(Vec<(Mode, Graph)>, Shapes, Lowered), Stop> {
+    fn lower_all(
+        &mut self,
+        kurfile: &Kurfile,
+        options: &Options,
+    ) -> Result<(Vec<(Mode, Graph)>, Shapes, Lowered), Stop> {
         let start = Instant::now();
         let check::Look { inputs, trouble, .. } = check::look(kurfile, options.data.as_deref());
         let mut findings = Sink::default();

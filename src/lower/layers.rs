@@ -35,7 +35,9 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
         LayerKind::Convolution { kernels, size, strides, border, separable: false, highway: None } => {
             convolution(cx, layer, at, x, *kernels, &size.value, strides, *border)?
         }
-        LayerKind::Pool { kind, size, strides, border } => pool(cx, layer, at, x, *kind, &size.value, strides, *border)?,
+        LayerKind::Pool { kind, size, strides, border } => {
+            pool(cx, layer, at, x, *kind, &size.value, strides, *border)?
+        }
         LayerKind::BatchNormalization { axis, momentum } => batch_normalization(cx, layer, at, x, *axis, *momentum)?,
         LayerKind::Output => return Ok(*value),
         // The driver stops before such a layer is lowered; whoever calls this module alone learns of it here.

@@ -103,11 +103,7 @@ impl<'a> Cx<'a, '_> {
     }
 
     /// One layer on its inputs; `None` is an input of unknown shape.
-    pub(super) fn layer(
-        &mut self,
-        layer: &'a Layer,
-        inputs: &[Option<Seen<'_, 'a>>],
-    ) -> (Option<Vec<Size>>, Weights) {
+    pub(super) fn layer(&mut self, layer: &'a Layer, inputs: &[Option<Seen<'_, 'a>>]) -> (Option<Vec<Size>>, Weights) {
         let mut weights = Weights::default();
         let shape = rules::layer(self, layer, &layer.kind, inputs, &mut weights);
         let shape = shape.filter(|s| {
@@ -190,8 +186,7 @@ impl<'a> Cx<'a, '_> {
         let Place::Layer(id) = place else { return trail };
         let mut at = Some(id);
         while let Some(id) = at.filter(|_| trail.len() < most) {
-            let (Some(layer), Some(row)) =
-                (self.kurfile.layers.get(id.0 as usize), self.rows.get(id.0 as usize))
+            let (Some(layer), Some(row)) = (self.kurfile.layers.get(id.0 as usize), self.rows.get(id.0 as usize))
             else {
                 break;
             };

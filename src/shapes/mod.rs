@@ -4,6 +4,8 @@
 //! order; a layer below one whose shape is not known, or that is faulty, gets no shape and no finding of its own.
 //! Holds afterwards: where nothing was reported, lowering finds no two shapes that do not fit.
 
+pub mod draw;
+
 mod infer;
 mod report;
 mod rules;

@@ -137,9 +137,10 @@ pub(super) fn reuse_of_other_size(
     original: Span,
     pair: Option<(&Vec<u64>, &Vec<u64>)>,
 ) -> Diagnostic {
-    let d = Diagnostic::error("shape-mismatch", format!("the weights of `{target}` do not fit the input of this `reuse`"))
-        .at(layer.span, "reads a value of another shape than the original does")
-        .also(original, "the original");
+    let d =
+        Diagnostic::error("shape-mismatch", format!("the weights of `{target}` do not fit the input of this `reuse`"))
+            .at(layer.span, "reads a value of another shape than the original does")
+            .also(original, "the original");
     let d = match pair {
         Some((have, want)) => d.note(format!("the original has weights of shape {have:?}, this use needs {want:?}")),
         None => d,
@@ -148,8 +149,9 @@ pub(super) fn reuse_of_other_size(
 }
 
 pub(super) fn softmax_over_one(layer: &Layer, from: Option<Span>) -> Diagnostic {
-    let d = Diagnostic::warning("softmax-over-one", "a softmax over one unit always gives 1, so the model learns nothing")
-        .at(layer.span, "this softmax has nothing to choose from");
+    let d =
+        Diagnostic::warning("softmax-over-one", "a softmax over one unit always gives 1, so the model learns nothing")
+            .at(layer.span, "this softmax has nothing to choose from");
     let d = match from {
         Some(span) => d.also(span, "one unit comes from here"),
         None => d,

@@ -37,8 +37,7 @@ pub(super) fn layer<'a>(
         LayerKind::Squeeze { dimension } => squeeze(cx, layer, x, *dimension),
         LayerKind::Convolution { .. } => convolution(cx, layer, kind, x, weights),
         LayerKind::Pool { size, strides, border, .. } => {
-            let (mut shape, channels) =
-                windows(cx, layer, kind.word(), x, &Window { size, strides, border: *border })?;
+            let (mut shape, channels) = windows(cx, layer, kind.word(), x, &Window { size, strides, border: *border })?;
             shape.push(channels);
             Some(shape)
         }
@@ -54,7 +53,9 @@ pub(super) fn layer<'a>(
             Some(vec![Size::Known(*count), n])
         }
         LayerKind::Transpose { axes, include_batch } => transpose(cx, layer, x, axes, *include_batch),
-        LayerKind::Input { .. } | LayerKind::Merge { .. } | LayerKind::Reuse { .. } | LayerKind::Parallel { .. } => None,
+        LayerKind::Input { .. } | LayerKind::Merge { .. } | LayerKind::Reuse { .. } | LayerKind::Parallel { .. } => {
+            None
+        }
     }
 }
 
@@ -112,8 +113,8 @@ fn input(cx: &mut Cx<'_, '_>, layer: &Layer, given: Option<&Spanned<Vec<Option<u
         (None, Some(d)) => known(&d.shape),
         (Some(s), None) => s.value.iter().map(|s| s.map_or(Size::Variable, Size::Known)).collect(),
         (Some(s), Some(d)) => {
-            let fits = s.value.len() == d.shape.len()
-                && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b));
+            let fits =
+                s.value.len() == d.shape.len() && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b));
             match s.value.iter().copied().collect::<Option<Vec<u64>>>() {
                 // Columns have no shape of their own: any with as many elements will do.
                 Some(full) if d.reshapes && product(&full) == product(&d.shape) => known(&full),
@@ -454,6 +455,8 @@ fn merge<'a>(
                 let text = format!("`merge` cannot join along axis {axis} of a shape with {}", sizes(rank));
                 let help = if axis == 0 {
                     "axis 0 is the batch; the first axis of a sample is 1".to_owned()
+                } else if rank == 1 {
+                    "use axis 1 or -1".to_owned()
                 } else {
                     format!("use an axis from 1 to {rank}, or from -{rank} to -1")
                 };
@@ -477,7 +480,10 @@ fn merge<'a>(
                     "flatten the larger one, or add an axis with `expand`",
                 ),
                 Some(axis) => (
-                    format!("`merge: concat` along axis {} needs all other sizes to agree, found {a} and {b}", axis + 1),
+                    format!(
+                        "`merge: concat` along axis {} needs all other sizes to agree, found {a} and {b}",
+                        axis + 1
+                    ),
                     "join along the axis that differs, or bring the others to one size first",
                 ),
             };
@@ -488,12 +494,9 @@ fn merge<'a>(
             *have = if Some(i) == joined { plus(*have, *new) } else { certain(*have, *new) };
         }
     }
-    // One input of unknown shape may change what is joined, and nothing else.
-    if all.len() < inputs.len() {
-        match joined {
-            Some(axis) => shape[axis] = Size::Unknown,
-            None => return Some(shape),
-        }
+    // An input of unknown shape may change what is joined, and nothing else.
+    if let Some(axis) = joined.filter(|_| all.len() < inputs.len()) {
+        shape[axis] = Size::Unknown;
     }
     Some(shape)
 }

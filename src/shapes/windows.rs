@@ -74,7 +74,9 @@ fn wrong_rank<'a, T>(cx: &mut Cx<'a, '_>, layer: &Layer, word: &str, x: &Seen<'_
         "add the missing channel axis with `expand: -1` before this layer, or change `size`".to_owned()
     } else {
         match x.shape.len().saturating_sub(1) {
-            0 => format!("a {word} needs a picture or a sequence: put it before `flatten` and `dense`, or leave it out"),
+            0 => {
+                format!("a {word} needs a picture or a sequence: put it before `flatten` and `dense`, or leave it out")
+            }
             1 => "give `size` one number, since its input has one spatial axis".to_owned(),
             axes @ 2..=3 => format!("give `size` {axes} numbers, one per spatial axis of its input"),
             axes => format!("its input has {axes} spatial axes; at most 3 are possible: flatten or merge some of them"),
