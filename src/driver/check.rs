@@ -8,7 +8,7 @@ use kur_runtime::error::Error;
 
 use super::{Options, Session, Stop, program};
 use crate::diag::{Diagnostic, Severity};
-use crate::lower::model::{Mode, lower};
+use crate::lower::model::Mode;
 use crate::model::types::{DataShape, Kurfile, Need};
 use crate::shapes::{Shapes, Unseen, infer, variable_sizes};
 
@@ -83,7 +83,7 @@ impl Session<'_> {
         let built = kurfile.unbuilt.iter().all(|u| u.need != Need::Build);
         if built && shapes.all_known() {
             // Losses and targets are judged where they are lowered.
-            let lowered = lower(&kurfile, Mode::Infer, &shapes, &[], &self.sources, &mut self.sink)?;
+            let lowered = self.lower_step(&kurfile, Mode::Infer, &shapes, &[])?;
             let data = if seen {
                 let found = program::probe(&kurfile, Some(&lowered), options.data.as_deref()).map_err(Stop::Data)?;
                 found.unwrap_or_default().into_iter().map(|(_, s)| s).collect()

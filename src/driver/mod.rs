@@ -19,7 +19,7 @@ use crate::diag::{Reported, Severity, Sink, SourceMap};
 use crate::frontend::World;
 use crate::ir::graph::Graph;
 use crate::ir::kernel::Kernel;
-use crate::lower::model::{Lowered, Mode, lower};
+use crate::lower::model::{Lowered, Mode, UNSOUND, lower};
 use crate::lower::schedule::{KernelSet, StateLayout, schedule};
 use crate::model::types::{DataShape, Kurfile, Need};
 use crate::passes::pipeline::{self, OptLevel};
@@ -254,11 +254,35 @@ impl<'w> Session<'w> {
             Some(e) => self.sink.push(check::not_seen(&e)),
             None => {}
         }
-        let lowered = lower(kurfile, Mode::Infer, &shapes, &[], &self.sources, &mut self.sink)?;
+        let lowered = self.lower_step(kurfile, Mode::Infer, &shapes, &[])?;
         let found = if seen { program::probe(kurfile, Some(&lowered), options.data.as_deref()) } else { Ok(None) };
         let data = found.map_err(Stop::Data)?.unwrap_or_default().into_iter().map(|(_, s)| s).collect();
         let steps = self.lower_steps(kurfile, &shapes, &lowered, data, start)?;
         Ok((steps, shapes, lowered))
+    }
+
+    /// One step. Where lowering finds a shape that was not inferred, kurc is wrong and not the Kurfile.
+    fn lower_step(
+        &mut self,
+        kurfile: &Kurfile,
+        mode: Mode,
+        shapes: &Shapes,
+        data: &[DataShape],
+    ) -> Result<Lowered, Stop> {
+        let mut findings = Sink::default();
+        let lowered = lower(kurfile, mode, shapes, data, &self.sources, &mut findings);
+        for d in findings.sorted() {
+            if d.id == UNSOUND {
+                let place = d.primary.as_ref().map_or(String::new(), |(span, _)| {
+                    let (line, _) = self.sources.line_col(*span);
+                    format!(" (line {line} of the Kurfile)")
+                });
+                let message = format!("{}{place}", d.message);
+                return Err(Stop::Internal { stage: "lower".to_owned(), message, dump: String::new() });
+            }
+            self.sink.push(d);
+        }
+        Ok(lowered?)
     }
 
     /// The remaining steps, once the inference step is known to be sound.
@@ -275,7 +299,7 @@ impl<'w> Session<'w> {
         let wants_loss = trains || kurfile.train.is_some() || kurfile.test.is_some();
         if wants_loss {
             for mode in [Mode::Train, Mode::Test] {
-                let l = lower(kurfile, mode, shapes, &data, &self.sources, &mut self.sink)?;
+                let l = self.lower_step(kurfile, mode, shapes, &data)?;
                 steps.push((mode, l.graph));
             }
         }

@@ -142,9 +142,11 @@ pub fn lower(
     Ok(Lowered { graph, outputs })
 }
 
+/// The id of a finding about kurc itself: a shape that was not inferred as it is.
+pub const UNSOUND: &str = "internal";
+
 /// Shapes were inferred before; that lowering finds another one is a bug of kurc.
 pub(super) fn unsound(cx: &mut Cx<'_>, layer: &KurLayer) -> Reported {
     let message = format!("`{}` does not have the shape that was inferred for it", layer.kind.word());
-    let d = Diagnostic::error("internal", message).at(layer.span, "this layer");
-    cx.sink.fail(d.note(format!("this is a bug of kurc {}, not of your Kurfile", env!("CARGO_PKG_VERSION"))))
+    cx.sink.fail(Diagnostic::error(UNSOUND, message).at(layer.span, "this layer"))
 }

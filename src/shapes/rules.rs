@@ -292,7 +292,9 @@ fn convolution<'a>(
     }
     let mut kernel = size.value.clone();
     kernel.extend([if *separable { 1 } else { channels }, *kernels]);
-    gates(cx, layer, weights, &kernel, *kernels, *highway);
+    // The gate's bias of a highway convolution is never trained: -1 where none is given.
+    let highway = highway.map(|h| Highway { bias: h.bias.or(Some(-1.0)) });
+    gates(cx, layer, weights, &kernel, *kernels, highway);
     Some(shape)
 }
 

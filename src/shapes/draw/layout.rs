@@ -98,11 +98,22 @@ fn arrow(
     let mut points = Vec::with_capacity(2 * path.len());
     for (n, &i) in path.iter().enumerate() {
         let place = at(i);
+        let (top, height) = tops[items[i].rank];
         match sizes.get(i) {
-            Some(size) if n == 0 => points.push(Point { y: place.y + size.1, ..place }),
-            Some(_) => points.push(place),
+            // Down to the edge of the rank first: a taller neighbour is not crossed.
+            Some(size) if n == 0 => {
+                points.push(Point { y: place.y + size.1, ..place });
+                if size.1 < height {
+                    points.push(Point { y: top + height, ..place });
+                }
+            }
+            Some(size) => {
+                if size.1 < height {
+                    points.push(Point { y: top, ..place });
+                }
+                points.push(place);
+            }
             None => {
-                let (top, height) = tops[items[i].rank];
                 points.push(Point { y: top, ..place });
                 points.push(Point { y: top + height, ..place });
             }
