@@ -1,12 +1,14 @@
-//! Golden tests of the front end: `check` prints all diagnostics, `model` the typed Kurfile.
+//! Golden tests of the front end: `check` prints all diagnostics, `model` the typed Kurfile, `resolved` the evaluated
+//! one, `merged` the one before evaluation, `explain` where the value of option `explain` comes from.
 //!
 //! Options of a case: `path` (the path that is loaded, `Kurfile.yml` by default), `file` (an empty file that exists),
-//! `set` (an argument of `--set`), `env` (`NAME=VALUE`), `format` (`full`, `short` or `json`).
+//! `set` (an argument of `--set`), `env` (`NAME=VALUE`), `format` (`full`, `short` or `json`). A line `#=== PATH` starts
+//! another file of the case; its lines count from 1.
 
 mod support;
 
-use kurc::diag::{Format, Sink, SourceMap, render};
-use kurc::frontend::MemoryWorld;
+use kurc::diag::{Format, Reported, Severity, Sink, SourceMap, render};
+use kurc::frontend::{MemoryWorld, print};
 use kurc::model;
 use kurc::model::types::Kurfile;
 use libtest_mimic::{Failed, Trial};
@@ -14,24 +16,38 @@ use support::Case;
 
 fn main() {
     let arguments = libtest_mimic::Arguments::from_args();
-    let mut trials =
-        support::trials("frontend", &["yml"], &[("check", check), ("model", typed), ("resolved", resolved)]);
+    let commands: &[(&str, support::Run)] =
+        &[("check", check), ("model", typed), ("resolved", resolved), ("merged", merged), ("explain", explained)];
+    let mut trials = support::trials("frontend", &["yml"], commands);
     trials.push(Trial::test("frontend: damaged files never panic", survives_damage));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
-fn load(case: &Case) -> (Option<Kurfile>, String) {
+fn world(case: &Case) -> MemoryWorld {
     let path = case.option("path").unwrap_or("Kurfile.yml");
-    let mut world = MemoryWorld::with_file(case.option("as").unwrap_or(path), &case.input);
+    let mut parts = case.input.split("\n#=== ");
+    let mut world = MemoryWorld::with_file(case.option("as").unwrap_or(path), parts.next().unwrap_or_default());
+    for (name, text) in parts.filter_map(|p| p.split_once('\n')) {
+        world.files.insert(name.trim().to_owned(), text.as_bytes().to_vec());
+    }
     for file in case.all("file") {
         world.files.insert(file.to_owned(), Vec::new());
     }
     for (name, value) in case.all("env").filter_map(|e| e.split_once('=')) {
         world.env.insert(name.to_owned(), value.to_owned());
     }
+    world
+}
+
+/// Runs a stage on a case: its result, and the findings as text.
+fn run<T>(
+    case: &Case,
+    stage: impl FnOnce(&MemoryWorld, &str, &[String], &mut SourceMap, &mut Sink) -> Result<T, Reported>,
+) -> (Option<T>, String) {
+    let path = case.option("path").unwrap_or("Kurfile.yml");
     let set: Vec<String> = case.all("set").map(str::to_owned).collect();
     let (mut sources, mut sink) = (SourceMap::default(), Sink::default());
-    let kurfile = model::load(&world, path, &set, &mut sources, &mut sink);
+    let result = stage(&world(case), path, &set, &mut sources, &mut sink);
     let format = match case.option("format") {
         Some("short") => Format::Short,
         Some("json") => Format::Json,
@@ -39,12 +55,33 @@ fn load(case: &Case) -> (Option<Kurfile>, String) {
     };
     let gap = if matches!(format, Format::Full { .. }) { "\n" } else { "" };
     let texts: Vec<String> = sink.sorted().iter().map(|d| render(d, &sources, format)).collect();
-    assert_eq!(kurfile.is_err(), sink.has_errors(), "an error is returned exactly when one is reported");
-    (kurfile.ok(), texts.join(gap))
+    assert_eq!(result.is_err(), sink.has_errors(), "an error is returned exactly when one is reported");
+    (result.ok(), texts.join(gap))
 }
 
+fn load(case: &Case) -> (Option<Kurfile>, String) {
+    run(case, |world, path, set, sources, sink| model::load(world, path, set, sources, sink))
+}
+
+fn merged(case: &Case) -> String {
+    let (root, text) = run(case, |world, path, set, sources, sink| model::merged(world, path, set, sources, sink));
+    root.map_or(String::new(), |(_, v)| print::yaml(&v)) + &text
+}
+
+fn explained(case: &Case) -> String {
+    let key = case.option("explain").unwrap_or_default();
+    let (found, text) =
+        run(case, |world, path, set, sources, sink| model::explain(world, path, set, key, sources, sink));
+    found.unwrap_or_default() + &text
+}
+
+/// As `kurc check` does: what is not built yet is a warning.
 fn check(case: &Case) -> String {
-    let (_, text) = load(case);
+    let (_, text) = run(case, |world, path, set, sources, sink| {
+        let kurfile = model::load(world, path, set, sources, sink)?;
+        kurfile.unbuilt.iter().for_each(|u| sink.push(u.finding(Severity::Warning)));
+        Ok(())
+    });
     if text.is_empty() { "no findings\n".to_owned() } else { text }
 }
 
@@ -74,8 +111,12 @@ fn resolved(case: &Case) -> String {
         });
         model::dump(&k)
     };
-    let same = reread.as_ref().map(plain) == Some(plain(&kurfile));
-    assert!(same, "does not read back to the same model:\n{}{findings}", kurfile.resolved);
+    assert_eq!(
+        reread.as_ref().map(plain),
+        Some(plain(&kurfile)),
+        "does not read back to the same model:\n{}{findings}",
+        kurfile.resolved
+    );
     kurfile.resolved
 }
 

@@ -120,14 +120,14 @@ fn every_dependency_has_its_reason() {
 
 #[test]
 fn pages_name_paths_that_exist() {
-    for page in ["README.md", "ARCHITECTURE.md", "benches/README.md", "fixtures/README.md"] {
+    for page in ["README.md", "ARCHITECTURE.md", "benches/README.md", "fixtures/README.md", "docs/explain/README.md"] {
         let text = fs::read_to_string(root().join(page)).unwrap_or_else(|e| panic!("{page}: {e}"));
         for word in text.split(['`', '(', ')', ' ', '\n', ',', '"']) {
             // Made by the benchmarks, not kept.
             if word.contains("benches/.venv") || word.contains("benches/results.json") {
                 continue;
             }
-            let top = ["src/", "runtime/", "grammar/", "tests/", "fixtures/", "benches/"];
+            let top = ["src/", "runtime/", "grammar/", "tests/", "fixtures/", "benches/", "docs/"];
             if top.iter().any(|t| word.starts_with(t)) && !word.contains(['*', '{', '<', '$']) {
                 let path = word.trim_end_matches(['.', ':', ';']);
                 assert!(root().join(path).exists(), "{page} names `{path}`, which does not exist");

@@ -49,7 +49,8 @@ pub(super) struct CompileArgs {
     /// Learn input shapes from this CSV file instead of the Kurfile's data.
     #[arg(long = "data", value_name = "FILE")]
     pub(super) shape_data: Option<String>,
-    /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable).
+    /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable). The variable `KUR_SET`
+    /// does the same with assignments separated by `;`; `--set` wins.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
     /// Optimisation: 0 none, 1 simplify the graph, 2 also fuse.
@@ -144,6 +145,8 @@ pub(super) enum Command {
         #[command(flatten)]
         compile: CompileArgs,
     },
+    /// Print a Kurfile with its includes merged, its templates evaluated and its model expanded, or explain a value.
+    Dump(DumpArgs),
     /// Compile in memory and train.
     Train {
         /// The Kurfile.
@@ -186,6 +189,11 @@ pub(super) enum Command {
         #[arg(default_value = "kurc-demo")]
         dir: String,
     },
+    /// Explain what the id of an error or warning means, with an example; without an id, list all.
+    Explain {
+        /// The id in the brackets of a message, e.g. `shape-mismatch`.
+        id: Option<String>,
+    },
     /// Run passes over graph IR text and print the result.
     Opt {
         /// A file with graph IR, as `kurc --emit-ir` prints it; `-` reads standard input.
@@ -194,6 +202,24 @@ pub(super) enum Command {
         #[arg(long, value_name = "PASS", value_delimiter = ',', value_parser = pass_name)]
         pass: Vec<String>,
     },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct DumpArgs {
+    /// The Kurfile.
+    pub(super) kurfile: String,
+    /// Merge includes and overrides, but evaluate nothing.
+    #[arg(long)]
+    pub(super) pre_parse: bool,
+    /// Print JSON instead of YAML.
+    #[arg(long)]
+    pub(super) json: bool,
+    /// Say where a value comes from, e.g. `--explain train.provider.batch_size` or `--explain model.2.dense`.
+    #[arg(long, value_name = "KEY", conflicts_with_all = ["pre_parse", "json"])]
+    pub(super) explain: Option<String>,
+    /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable).
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub(super) set: Vec<String>,
 }
 
 #[derive(Debug, Args)]

@@ -12,6 +12,8 @@ mod args;
 mod build;
 mod check;
 mod demo;
+mod dump;
+mod explain;
 mod graph;
 mod opt;
 mod run;
@@ -21,6 +23,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 
+use crate::diag::pages;
 use crate::diag::{Diagnostic, Format, render};
 use crate::driver::{Session, Stop};
 use crate::frontend::OsWorld;
@@ -60,6 +63,7 @@ fn dispatch(cli: &Cli) -> u8 {
             let layers = verbose.then_some(if *json { check::Layers::Json } else { check::Layers::Text });
             check::check(kurfile, layers, compile, global)
         }
+        Some(Command::Dump(args)) => dump::dump(args, global),
         Some(Command::Train { kurfile, compile, run }) => {
             run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Train(run.clone()))
         }
@@ -74,6 +78,7 @@ fn dispatch(cli: &Cli) -> u8 {
         }
         Some(Command::Graph { kurfile, output, compile }) => graph::graph(kurfile, output.as_deref(), compile, global),
         Some(Command::Demo { dir }) => demo::demo(dir),
+        Some(Command::Explain { id }) => explain::explain(id.as_deref(), global),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),
         None => {
             say!("error: no command is given\n\nTry `kurc --help`, or `kurc demo` for a first look.");
@@ -114,6 +119,23 @@ fn show(session: &Session<'_>, global: &GlobalArgs) {
     }
     if let (FormatArg::Full, true) = (global.format, !found.is_empty()) {
         summary(&found);
+        offer_pages(&found);
+    }
+}
+
+/// Says where to read on: of the first error, or of the first warning when there is no error.
+fn offer_pages(found: &[Diagnostic]) {
+    let mut ids: Vec<&str> = Vec::new();
+    let worst = found.iter().map(|d| d.severity).min();
+    for d in found.iter().filter(|d| Some(d.severity) == worst && pages::find(d.id).is_some()) {
+        if !ids.contains(&d.id) {
+            ids.push(d.id);
+        }
+    }
+    match ids.as_slice() {
+        [] => {}
+        [one] => say!("for more about it: kurc explain {one}"),
+        [first, others @ ..] => say!("for more about it: kurc explain {first} (or {})", others.join(", ")),
     }
 }
 
@@ -133,9 +155,14 @@ fn summary(found: &[Diagnostic]) {
     say!("{}", parts.join(", "));
 }
 
-/// Colours on a terminal, unless `NO_COLOR` says otherwise.
+/// Whether diagnostics are coloured.
 fn color() -> bool {
-    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty()) && io::stderr().is_terminal()
+    colors_wanted() && io::stderr().is_terminal()
+}
+
+/// Colours on a terminal, unless `NO_COLOR` says otherwise.
+fn colors_wanted() -> bool {
+    std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty())
 }
 
 /// Prints why a compilation stopped and gives the exit status. Findings are shown by [`show`] before.
@@ -144,6 +171,9 @@ fn stopped(stop: &Stop, global: &GlobalArgs) -> u8 {
         Stop::Reported(_) => KURFILE,
         Stop::Data(e) => {
             let _ = write!(io::stderr(), "{}", e.render(matches!(global.format, FormatArg::Json)));
+            if matches!(global.format, FormatArg::Full) && pages::find(e.id()).is_some() {
+                say!("\nfor more about it: kurc explain {}", e.id());
+            }
             e.exit().code()
         }
         Stop::Internal { stage, message, dump } => {

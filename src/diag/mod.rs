@@ -1,8 +1,10 @@
 //! Diagnostics: the one type in which every stage tells the user what is wrong, where, and what to write instead.
 //!
 //! Stages push into a [`Sink`] and go on, so that one bad layer does not hide the next; a stage that cannot give a
-//! result returns [`Reported`]. Rendering is in `render`. Depends on nothing else in the crate.
+//! result returns [`Reported`]. Rendering is in `render`, the explanation of every id in [`pages`]. Depends on nothing
+//! else in the crate.
 
+pub mod pages;
 mod render;
 mod source;
 
@@ -187,7 +189,9 @@ impl Sink {
 /// The closest of `known` to `word`, for "did you mean"; `None` when nothing is close.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
-    let limit = (word.chars().count() / 3).max(1);
+    let length = word.chars().count();
+    // Any letter is one step from any other: that is no resemblance.
+    let limit = (length / 3).max(1).min(length.saturating_sub(1));
     let mut best: Option<(usize, &str)> = None;
     for k in known {
         let d = strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase());

@@ -17,9 +17,20 @@ pub fn read(
     sink: &mut Sink,
 ) -> Result<(FileId, Value), Reported> {
     let expanded = expand_path(world, path);
-    let bytes = match world.read_file(&expanded) {
+    read_as(world, path, &expanded, sources, sink)
+}
+
+/// Reads a file at a path that needs no expansion and is shown as `path`.
+pub(super) fn read_as(
+    world: &dyn World,
+    path: &str,
+    expanded: &str,
+    sources: &mut SourceMap,
+    sink: &mut Sink,
+) -> Result<(FileId, Value), Reported> {
+    let bytes = match world.read_file(expanded) {
         Ok(bytes) => bytes,
-        Err(e) if e.kind() == ErrorKind::NotFound => return Err(sink.fail(missing_file(world, path, &expanded))),
+        Err(e) if e.kind() == ErrorKind::NotFound => return Err(sink.fail(missing_file(world, path, expanded))),
         Err(e) => return Err(sink.fail(unreadable_file(path, &e))),
     };
     let extension = match expanded.rsplit('/').next().and_then(|name| name.rsplit_once('.')) {

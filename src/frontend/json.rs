@@ -166,7 +166,7 @@ impl Reader<'_, '_> {
                     let message = format!("the key `{name}` stands twice in one mapping; the last one counts");
                     let d = Diagnostic::warning("duplicate-key", message).at_value(&key, "this one counts");
                     self.sink.push(d.also(old.key.span, "ignored"));
-                    *old = Entry { key, value };
+                    *old = Entry { key, value }.over(old);
                 }
                 None => map.push(Entry { key, value }),
             }

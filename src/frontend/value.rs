@@ -1,7 +1,7 @@
 //! The value tree: what YAML and JSON files become, and what templates are evaluated to.
 //!
-//! Each node knows its place (`span`), how it got there (`origin`: aliases and merge keys) and, for scalars, the text
-//! as written. Mappings keep their order. Numbers are Python's: integers and floats are different kinds.
+//! Each node knows its place (`span`), how it got there (`origin`: aliases, merge keys, includes), which values it
+//! replaced (`hides`) and, for scalars, the text as written. Mappings keep their order. Numbers are Python's: integers and floats are different kinds.
 
 use std::sync::Arc;
 
@@ -16,8 +16,11 @@ pub struct Value {
     pub span: Span,
     /// The scalar's text before it was read as a number, boolean or null; `None` for collections.
     pub written: Option<Arc<str>>,
-    /// Through which aliases and merge keys it came, the latest step first.
+    /// Through which aliases, merge keys and includes it came, the latest step first.
     pub origin: Option<Arc<Origin>>,
+    /// Values that stood here as well and lost: of included files, duplicate keys, or replaced by an override. The
+    /// strongest first.
+    pub hides: Option<Arc<Vec<Value>>>,
 }
 
 /// The kinds of values: YAML's and what a Python literal adds.
@@ -69,6 +72,14 @@ pub struct Entry {
     pub value: Value,
 }
 
+impl Entry {
+    /// The pair, remembered to stand where another one of the same key stood.
+    #[must_use]
+    pub(crate) fn over(self, loser: &Entry) -> Entry {
+        Entry { value: self.value.hiding(loser.value.clone()), key: self.key }
+    }
+}
+
 /// One step on the way from where a node is written to where it is used.
 #[derive(Debug, PartialEq)]
 pub struct Origin {
@@ -89,26 +100,55 @@ pub enum Via {
     Merge,
     /// The use of a template.
     Template,
+    /// `include: …`; the span is that of the included file's name.
+    Include,
 }
 
 impl Value {
     /// A node without history.
     #[must_use]
     pub fn new(kind: Kind, span: Span) -> Value {
-        Value { kind, span, written: None, origin: None }
+        Value { kind, span, written: None, origin: None, hides: None }
     }
 
     /// A node with another kind at the same place.
     #[must_use]
     pub fn with_kind(&self, kind: Kind) -> Value {
-        Value { kind, span: self.span, written: self.written.clone(), origin: self.origin.clone() }
+        Value { kind, ..self.shell() }
+    }
+
+    /// The node without what is in it.
+    fn shell(&self) -> Value {
+        Value {
+            kind: Kind::Null,
+            span: self.span,
+            written: self.written.clone(),
+            origin: self.origin.clone(),
+            hides: self.hides.clone(),
+        }
+    }
+
+    /// The node, remembered to stand where another one stood that is weaker than all it hides already.
+    #[must_use]
+    pub fn hiding(mut self, mut loser: Value) -> Value {
+        let deeper = loser.hides.take();
+        let all = Arc::make_mut(self.hides.get_or_insert_default());
+        all.push(loser);
+        all.extend(deeper.map(Arc::unwrap_or_clone).unwrap_or_default());
+        self
+    }
+
+    /// The values it hides, the strongest first.
+    #[must_use]
+    pub fn hidden(&self) -> &[Value] {
+        self.hides.as_ref().map_or(&[], |v| v.as_slice())
     }
 
     /// Text at a place.
     #[must_use]
     pub fn text(text: &str, span: Span) -> Value {
         let text: Arc<str> = text.into();
-        Value { kind: Kind::Str(text.clone(), Style::Computed), span, written: Some(text), origin: None }
+        Value { written: Some(text.clone()), ..Value::new(Kind::Str(text, Style::Computed), span) }
     }
 
     /// An integer at a place.
@@ -218,8 +258,12 @@ impl Value {
         out
     }
 
-    fn push_origin(&mut self, via: Via, span: Span) {
+    /// Adds a step to the way of the whole tree.
+    pub(crate) fn push_origin(&mut self, via: Via, span: Span) {
         self.origin = Some(Arc::new(Origin { via, span, parent: self.origin.take() }));
+        if let Some(hides) = &mut self.hides {
+            Arc::make_mut(hides).iter_mut().for_each(|x| x.push_origin(via, span));
+        }
         match &mut self.kind {
             Kind::List(v) | Kind::Tuple(v) | Kind::Set(v) => v.iter_mut().for_each(|x| x.push_origin(via, span)),
             Kind::Map(m) => m.iter_mut().for_each(|e| {
@@ -230,6 +274,12 @@ impl Value {
         }
     }
 
+    /// Whether an alias or a merge key brought it to the place it stands in.
+    #[must_use]
+    pub fn is_reused(&self) -> bool {
+        self.steps().any(|s| s.via != Via::Include)
+    }
+
     /// The steps from the place it is written to the place it is used.
     pub fn steps(&self) -> impl Iterator<Item = &Origin> {
         steps(self.origin.as_deref()).into_iter()
@@ -238,7 +288,7 @@ impl Value {
 
 /// Placing a diagnostic at a node.
 pub trait AtValue {
-    /// Sets the place, and shows each alias or merge key through which the node is used.
+    /// Sets the place, and shows each alias, merge key and include through which the node is used.
     #[must_use]
     fn at_value(self, value: &Value, label: impl Into<String>) -> Diagnostic;
 }
@@ -257,6 +307,7 @@ pub fn also_via(d: Diagnostic, latest: Option<&Origin>) -> Diagnostic {
             Via::Alias => "used here through an alias",
             Via::Merge => "merged in here",
             Via::Template => "in the template used here",
+            Via::Include => "included from here",
         };
         if d.secondary.iter().any(|(s, _)| *s == step.span) { d } else { d.also(step.span, how) }
     })

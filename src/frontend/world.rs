@@ -17,8 +17,17 @@ pub trait World {
     /// Whether something exists at a path.
     fn exists(&self, path: &str) -> bool;
 
-    /// File names in a directory, sorted; empty when it cannot be read. Used for suggestions only.
+    /// Names of files and folders in a folder, sorted; empty when it cannot be read.
     fn list_dir(&self, path: &str) -> Vec<String>;
+
+    /// Whether a folder is at a path.
+    fn is_dir(&self, path: &str) -> bool;
+
+    /// A text that is equal for paths that lead to the same file.
+    fn identity(&self, path: &str) -> String;
+
+    /// How many NVIDIA GPUs there are, for templates (`{{ gpu_count() }}`).
+    fn gpu_count(&self) -> u64;
 
     /// An environment variable.
     fn env_var(&self, name: &str) -> Option<String>;
@@ -36,6 +45,8 @@ pub struct MemoryWorld {
     pub env: BTreeMap<String, String>,
     /// Host name.
     pub host: String,
+    /// GPUs.
+    pub gpus: u64,
 }
 
 impl MemoryWorld {
@@ -50,17 +61,37 @@ impl MemoryWorld {
 
 impl World for MemoryWorld {
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        self.files.get(path).cloned().ok_or_else(|| io::ErrorKind::NotFound.into())
+        if let Some(bytes) = self.files.get(&normal(path)) {
+            return Ok(bytes.clone());
+        }
+        Err(if self.is_dir(path) { io::ErrorKind::IsADirectory } else { io::ErrorKind::NotFound }.into())
     }
 
     fn exists(&self, path: &str) -> bool {
-        self.files.contains_key(path)
+        self.files.contains_key(&normal(path)) || self.is_dir(path)
     }
 
     fn list_dir(&self, path: &str) -> Vec<String> {
-        let prefix = if path.is_empty() || path == "." { String::new() } else { format!("{path}/") };
+        let prefix = folder(path);
         let names = self.files.keys().filter_map(|f| f.strip_prefix(&prefix));
-        names.filter(|f| !f.contains('/')).map(str::to_owned).collect()
+        let mut names: Vec<String> =
+            names.filter_map(|f| f.split('/').next()).filter(|n| !n.is_empty()).map(str::to_owned).collect();
+        names.sort();
+        names.dedup();
+        names
+    }
+
+    fn is_dir(&self, path: &str) -> bool {
+        let prefix = folder(path);
+        prefix.is_empty() || self.files.keys().any(|f| f.starts_with(&prefix))
+    }
+
+    fn identity(&self, path: &str) -> String {
+        normal(path)
+    }
+
+    fn gpu_count(&self) -> u64 {
+        self.gpus
     }
 
     fn env_var(&self, name: &str) -> Option<String> {
@@ -69,6 +100,30 @@ impl World for MemoryWorld {
 
     fn hostname(&self) -> String {
         self.host.clone()
+    }
+}
+
+/// A path without `.`, and without `..` where the step before is known.
+fn normal(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    for part in path.split('/') {
+        match part {
+            "." => {}
+            "" if !parts.is_empty() => {}
+            ".." if parts.last().is_some_and(|p| *p != ".." && !p.is_empty()) => {
+                parts.pop();
+            }
+            _ => parts.push(part),
+        }
+    }
+    parts.join("/")
+}
+
+/// What the paths of all files in a folder start with.
+fn folder(path: &str) -> String {
+    match normal(path) {
+        p if p.is_empty() && !path.starts_with('/') => p,
+        p => p + "/",
     }
 }
 
@@ -91,6 +146,19 @@ impl World for OsWorld {
         let mut names: Vec<String> = entries.flatten().filter_map(|e| e.file_name().into_string().ok()).collect();
         names.sort();
         names
+    }
+
+    fn is_dir(&self, path: &str) -> bool {
+        std::path::Path::new(if path.is_empty() { "." } else { path }).is_dir()
+    }
+
+    fn identity(&self, path: &str) -> String {
+        std::fs::canonicalize(path).map_or_else(|_| path.to_owned(), |p| p.to_string_lossy().into_owned())
+    }
+
+    fn gpu_count(&self) -> u64 {
+        // The driver lists one folder for each GPU; without a driver there is no such folder.
+        std::fs::read_dir("/proc/driver/nvidia/gpus").map_or(0, |entries| entries.flatten().count() as u64)
     }
 
     fn env_var(&self, name: &str) -> Option<String> {

@@ -97,7 +97,10 @@ pub(super) fn either(words: &[&str]) -> String {
 
 /// One of the given words, without regard to case: its index.
 pub(super) fn word(cx: &mut Cx<'_>, value: &Value, what: &str, known: &[&str]) -> Result<usize, Reported> {
-    let Some(text) = value.as_str() else { return Err(cx.fail(wrong_type(value, what, "a name"))) };
+    let Some(text) = value.as_str() else {
+        let expected = if known.len() <= 6 { either(known) } else { "a name".to_owned() };
+        return Err(cx.fail(wrong_type(value, what, &expected)));
+    };
     let found = known.iter().position(|k| k.eq_ignore_ascii_case(text));
     found.ok_or_else(|| cx.fail(unknown_word(value, what, known)))
 }

@@ -25,7 +25,12 @@ pub(super) struct Cx<'a> {
     pub(super) messages: Vec<Spanned<String>>,
 }
 
-impl Cx<'_> {
+impl<'a> Cx<'a> {
+    /// A context in which nothing was read yet.
+    pub(super) fn new(world: &'a dyn World, sources: &'a SourceMap, sink: &'a mut Sink, engine: &'a Engine) -> Cx<'a> {
+        Cx { world, sources, sink, engine, scope: Scope::default(), unbuilt: Vec::new(), messages: Vec::new() }
+    }
+
     /// Evaluates a node, collections left as they are.
     pub(super) fn eval(&mut self, value: &Value) -> Result<Value, Reported> {
         self.engine.eval(value, &self.scope, self.sources, self.sink)

@@ -23,6 +23,9 @@ pub fn dump(k: &Kurfile) -> String {
         let aliases = if o.aliases.is_empty() { String::new() } else { format!(" aka {}", o.aliases.join(", ")) };
         line(&mut out, 0, &format!("output {} = layer {}{aliases}", o.name, o.layer.0));
     }
+    for m in &k.messages {
+        line(&mut out, 0, &format!("message {}", m.value));
+    }
     for u in &k.unbuilt {
         line(&mut out, 0, &format!("not built: {}", u.what));
     }

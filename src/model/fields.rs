@@ -2,7 +2,6 @@
 
 use crate::diag::{Reported, did_you_mean};
 use crate::frontend::Value;
-use crate::frontend::value::Via;
 
 use super::cx::Cx;
 use super::report::keys::{missing_key, unknown_key};
@@ -54,7 +53,7 @@ impl<'v> Fields<'v> {
         };
         for e in entries {
             let name = e.key.as_str().unwrap_or_default();
-            let foreign = SECTION_KEYS.contains(&name) && e.key.steps().any(|o| o.via == Via::Merge);
+            let foreign = e.key.is_reused() && SECTION_KEYS.contains(&name);
             match keys.iter().find(|k| k.name == name) {
                 Some(key) => {
                     // `log: null` switches a thing off that is off anyway.

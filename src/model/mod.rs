@@ -6,7 +6,9 @@
 mod containers;
 mod convert;
 mod cx;
+mod data;
 mod dump;
+mod explain;
 mod fields;
 mod graph;
 mod overrides;
@@ -16,7 +18,9 @@ mod sections;
 mod table;
 pub mod types;
 
+pub use data::{Data, data, merged};
 pub use dump::dump;
+pub use explain::explain;
 pub use overrides::Overrides;
 
 use std::sync::Arc;
@@ -24,10 +28,10 @@ use std::sync::Arc;
 use kur_runtime::spec::{CsvSpec, SupplierSpec};
 
 use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span, did_you_mean};
-use crate::frontend::template::{Engine, Scope};
+use crate::frontend::template::Engine;
 use crate::frontend::value::{Entry, Kind};
 use crate::frontend::world::expand_path;
-use crate::frontend::{Value, World, file};
+use crate::frontend::{Value, World};
 
 use containers::{Expander, Templates};
 use cx::Cx;
@@ -49,13 +53,10 @@ pub fn load(
     sources: &mut SourceMap,
     sink: &mut Sink,
 ) -> Result<Kurfile, Reported> {
-    let (file, mut root) = file::read(world, path, sources, sink)?;
-    let overrides = Overrides::parse(overrides, sources, sink)?;
-    overrides.apply(&mut root, sink)?;
+    let (file, root) = merged(world, path, overrides, sources, sink)?;
     let engine = Engine::default();
-    let scope = Scope::default();
-    let cx = Cx { world, sources, sink, engine: &engine, scope, unbuilt: Vec::new(), messages: Vec::new() };
-    Loader { cx, root, file, path: expand_path(world, path), printed: Vec::new() }.run()
+    let cx = Cx::new(world, sources, sink, &engine);
+    Loader::new(cx, root, file, path).run()
 }
 
 struct Loader<'a> {
@@ -67,8 +68,13 @@ struct Loader<'a> {
     printed: Vec<(&'static str, Value)>,
 }
 
-impl Loader<'_> {
-    fn run(mut self) -> Result<Kurfile, Reported> {
+impl<'a> Loader<'a> {
+    fn new(cx: Cx<'a>, root: Value, file: FileId, path: &str) -> Loader<'a> {
+        let path = expand_path(cx.world, path);
+        Loader { cx, root, file, path, printed: Vec::new() }
+    }
+
+    fn run(&mut self) -> Result<Kurfile, Reported> {
         let root = self.root.clone();
         let Some(entries) = root.as_map() else {
             return Err(match root.kind {
@@ -86,7 +92,6 @@ impl Loader<'_> {
         // Every part that failed has reported; nothing half-read may go on.
         self.cx.sink.check()?;
         let (graph, sections, losses) = (graph?, sections?, losses?);
-        let printed: Vec<(&str, &Value)> = self.printed.iter().map(|(n, v)| (*n, v)).collect();
         let DataSections { train, validate, test, evaluate } = sections;
         let spanned = |e: &Option<(Span, Evaluation)>| {
             e.as_ref().map(|(span, e)| Spanned { value: e.section.clone(), span: *span })
@@ -108,9 +113,9 @@ impl Loader<'_> {
             evaluate_weights: weights(&evaluate),
             destination: evaluate.as_ref().and_then(|(_, e)| e.destination.clone()),
             evaluate: spanned(&evaluate),
-            unbuilt: self.cx.unbuilt,
-            messages: self.cx.messages,
-            resolved: resolved::print(&printed),
+            unbuilt: std::mem::take(&mut self.cx.unbuilt),
+            messages: std::mem::take(&mut self.cx.messages),
+            resolved: resolved::print(&self.printed),
         })
     }
 
@@ -208,18 +213,26 @@ impl Loader<'_> {
             Err(r) => return (Err(r), span),
         };
         let losses = sections::loss::read(&mut self.cx, &value, graph);
+        self.record("loss", entry, &value);
         self.printed.push(("loss", value));
         (losses, span)
+    }
+
+    /// Puts an evaluated section into the tree, under both of its names as Kur does.
+    fn record(&mut self, name: &'static str, entry: &Entry, value: &Value) {
+        let Kind::Map(map) = &mut self.root.kind else { return };
+        for spelling in sections::spellings(name) {
+            match map.iter_mut().find(|e| e.key.as_str() == Some(spelling)) {
+                Some(e) => e.value = value.clone(),
+                None => map.push(Entry { key: Value::text(spelling, entry.key.span), value: value.clone() }),
+            }
+        }
     }
 
     /// Brings an evaluated section into scope under the name it is written with, and into `parsed` under both.
     fn done(&mut self, name: &'static str, entry: &Entry, value: Value) {
         self.cx.scope.push(entry.key.as_str().unwrap_or(name), &value);
-        if let Kind::Map(map) = &mut self.root.kind {
-            map.retain(|e| e.key.as_str() != Some(name));
-            map.iter_mut().filter(|e| e.key.same(&entry.key)).for_each(|e| e.value = value.clone());
-            map.push(Entry { key: Value::text(name, entry.key.span), value: value.clone() });
-        }
+        self.record(name, entry, &value);
         self.cx.scope.replace_outermost("parsed", &self.root);
         self.printed.push((name, value));
     }

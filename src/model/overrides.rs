@@ -1,9 +1,12 @@
-//! `--set KEY=VALUE`: changes to the value tree before anything is evaluated.
+//! `--set KEY=VALUE` and the variable `KUR_SET`: changes to the value tree before anything is evaluated.
 //!
-//! Comes in: the arguments as given. Goes out: the tree with the values put in. The values' places are in a pseudo file
-//! named `--set`, so that every later error about them points at the argument.
+//! Comes in: the arguments as given. Goes out: the tree with the values put in; what they replace stays known as hidden.
+//! The values' places are in a pseudo file named `--set` or `KUR_SET`, so that every later error about them points at
+//! the argument. `KUR_SET` holds assignments separated by `;` or line ends and is applied first, so `--set` wins. A `;`
+//! inside quotes or brackets belongs to the value: `KUR_SET='train.epochs=3;settings.sizes=[1, 2]'`.
 
 use pest::Parser;
+use pest::iterators::Pair;
 
 use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span};
 use crate::frontend::value::{Entry, Kind};
@@ -20,6 +23,9 @@ mod grammar {
 }
 use grammar::{Rule, SetPath};
 
+/// The variable of the environment with overrides.
+pub(super) const VARIABLE: &str = "KUR_SET";
+
 /// Parsed overrides, in the order given; a later one sees what an earlier one did.
 #[derive(Debug, Default)]
 pub struct Overrides {
@@ -32,24 +38,35 @@ struct Override {
     value: Value,
 }
 
+/// One step of a path.
 #[derive(Debug)]
-struct Segment {
-    text: String,
-    index: Option<usize>,
-    span: Span,
+pub(super) struct Segment {
+    /// The key, without quotes.
+    pub(super) text: String,
+    /// The position in a list that it may be.
+    pub(super) index: Option<usize>,
+    /// Its place.
+    pub(super) span: Span,
 }
 
 impl Overrides {
-    /// Parses the arguments of `--set`.
+    /// Parses the value of `KUR_SET`, if there is one, and the arguments of `--set`.
     ///
     /// # Errors
     /// `bad-override`, and those of YAML for the value.
-    pub fn parse(arguments: &[String], sources: &mut SourceMap, sink: &mut Sink) -> Result<Overrides, Reported> {
-        let all: Vec<_> = arguments
-            .iter()
-            .map(|text| {
-                let file = sources.add("--set", text.as_str());
-                one(text, file, sink)
+    pub fn parse(
+        variable: Option<&str>,
+        arguments: &[String],
+        sources: &mut SourceMap,
+        sink: &mut Sink,
+    ) -> Result<Overrides, Reported> {
+        let inherited = assignments(variable.unwrap_or_default()).into_iter().map(|text| (VARIABLE, text));
+        let given = arguments.iter().map(|text| ("--set", text.as_str()));
+        let all: Vec<_> = inherited
+            .chain(given)
+            .map(|(name, text)| {
+                let file = sources.add(name, text);
+                one(name, text, file, sink)
             })
             .collect();
         Ok(Overrides { list: all.into_iter().collect::<Result<_, _>>()? })
@@ -70,28 +87,72 @@ impl Overrides {
     }
 }
 
-fn one(text: &str, file: FileId, sink: &mut Sink) -> Result<Override, Reported> {
+/// Splits at `;` and line ends that are not inside quotes or brackets. Quotes count where a value can start.
+fn assignments(text: &str) -> Vec<&str> {
+    let mut out = Vec::new();
+    let (mut start, mut depth) = (0, 0usize);
+    let mut quote: Option<char> = None;
+    let mut before = '=';
+    for (i, c) in text.char_indices() {
+        match (quote, c) {
+            (Some(q), c) => {
+                if c == q && !(q == '"' && before == '\\') {
+                    quote = None;
+                }
+            }
+            (None, '\'' | '"') if "=[{,: .".contains(before) => quote = Some(c),
+            (None, '[' | '{') => depth += 1,
+            (None, ']' | '}') => depth = depth.saturating_sub(1),
+            (None, ';' | '\n') if depth == 0 => {
+                out.push(&text[start..i]);
+                start = i + 1;
+            }
+            _ => {}
+        }
+        before = c;
+    }
+    out.push(&text[start..]);
+    out.into_iter().map(str::trim).filter(|t| !t.is_empty()).collect()
+}
+
+/// Parses a path such as `train.provider.batch_size` or `model.2.dense`.
+pub(super) fn parse_path(text: &str, file: FileId, sink: &mut Sink) -> Result<Vec<Segment>, Reported> {
+    let parsed = SetPath::parse(Rule::key_path, text).ok().and_then(|mut p| p.next());
+    match parsed.and_then(|p| p.into_inner().next()) {
+        Some(path) => Ok(segments(path, file)),
+        None => {
+            let d = Diagnostic::error("unknown-path", "this is no path into a Kurfile");
+            let d = d.at(Span::new(file, 0, text.len()), "not a path");
+            Err(sink.fail(d.help("for example `train.provider.batch_size` or `model.2.dense`")))
+        }
+    }
+}
+
+fn segments(path: Pair<'_, Rule>, file: FileId) -> Vec<Segment> {
+    let one = |segment: Pair<'_, Rule>| {
+        let at = segment.as_span();
+        let span = Span::new(file, at.start(), at.end());
+        let inner = segment.into_inner().next();
+        let plain = inner.as_ref().map_or("", |p| p.as_str()).to_owned();
+        let (text, index) = match inner.as_ref().map(Pair::as_rule) {
+            Some(Rule::index) => (plain.clone(), plain.parse().ok()),
+            Some(Rule::quoted) => (plain.trim_matches('"').to_owned(), None),
+            _ => (plain, None),
+        };
+        Segment { text, index, span }
+    };
+    path.into_inner().map(one).collect()
+}
+
+fn one(name: &str, text: &str, file: FileId, sink: &mut Sink) -> Result<Override, Reported> {
     let Some(assignment) = SetPath::parse(Rule::assignment, text).ok().and_then(|mut p| p.next()) else {
-        return Err(sink.fail(bad_syntax(text, file)));
+        return Err(sink.fail(bad_syntax(name, text, file)));
     };
     let mut path = Vec::new();
     let mut value = None;
     for part in assignment.into_inner() {
         match part.as_rule() {
-            Rule::path => {
-                for segment in part.into_inner() {
-                    let at = segment.as_span();
-                    let span = Span::new(file, at.start(), at.end());
-                    let inner = segment.into_inner().next();
-                    let plain = inner.as_ref().map_or("", |p| p.as_str()).to_owned();
-                    let (text, index) = match inner.as_ref().map(|p| p.as_rule()) {
-                        Some(Rule::index) => (plain.clone(), plain.parse().ok()),
-                        Some(Rule::quoted) => (plain.trim_matches('"').to_owned(), None),
-                        _ => (plain, None),
-                    };
-                    path.push(Segment { text, index, span });
-                }
-            }
+            Rule::path => path = segments(part, file),
             Rule::value => {
                 // Blanks in place of the path keep every offset right.
                 let padded = " ".repeat(part.as_span().start()) + part.as_str();
@@ -104,15 +165,21 @@ fn one(text: &str, file: FileId, sink: &mut Sink) -> Result<Override, Reported> 
     Ok(Override { path, value })
 }
 
-fn bad_syntax(text: &str, file: FileId) -> Diagnostic {
-    Diagnostic::error("bad-override", "`--set` takes KEY=VALUE")
+fn bad_syntax(name: &str, text: &str, file: FileId) -> Diagnostic {
+    let takes = if name == VARIABLE { "takes KEY=VALUE pairs, separated by `;`" } else { "takes KEY=VALUE" };
+    Diagnostic::error("bad-override", format!("`{name}` {takes}"))
         .at(Span::new(file, 0, text.len()), if text.contains('=') { "no valid KEY" } else { "no `=`" })
-        .help("for example `--set train.epochs=3` or `--set model.1.dense=20`")
+        .help(match name {
+            VARIABLE => "for example `KUR_SET='train.epochs=3;model.1.dense=20'`",
+            _ => "for example `--set train.epochs=3` or `--set model.1.dense=20`",
+        })
 }
 
 /// Follows the path and replaces or adds the value.
 fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Box<Diagnostic>> {
     let mut at = root;
+    // Whether nothing stood at the end of the path.
+    let mut fresh = false;
     for (depth, segment) in path.iter().enumerate() {
         // A file without a section, or `train:` with nothing below, gets a mapping.
         if at.is_null() {
@@ -130,6 +197,7 @@ fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Box<Diagn
                 let i = match map.iter().position(|e| e.key.written.as_deref() == Some(&name)) {
                     Some(i) => i,
                     None => {
+                        fresh = depth + 1 == path.len();
                         let null = Value::new(Kind::Null, segment.span);
                         map.push(Entry { key: Value::text(&name, segment.span), value: null });
                         map.len() - 1
@@ -140,12 +208,15 @@ fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Box<Diagn
             _ => return Err(Box::new(not_a_collection(segment, &here))),
         };
     }
-    *at = value;
+    let old = std::mem::replace(at, value);
+    if !fresh {
+        *at = at.clone().hiding(old);
+    }
     Ok(())
 }
 
 /// A section is found under the spelling that the file uses.
-fn spelling(map: &[Entry], name: &str) -> String {
+pub(super) fn spelling(map: &[Entry], name: &str) -> String {
     let has = |n: &str| map.iter().any(|e| e.key.as_str() == Some(n));
     let pair = SECTIONS.iter().find_map(|(c, a)| a.filter(|a| *c == name || *a == name).map(|a| (*c, a)));
     match pair {

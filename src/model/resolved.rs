@@ -1,66 +1,23 @@
 //! The evaluated Kurfile as YAML text: no templates, no aliases, loops unrolled. Reading it back gives the same model
 //! (but for the automatic names of loops, which are gone).
 
-use serde_yaml::{Mapping, Number, Value as Yaml};
-
-use crate::frontend::Value;
-use crate::frontend::python;
+use crate::diag::{FileId, Span};
 use crate::frontend::value::{Entry, Kind};
-use crate::frontend::yaml::scalar;
+use crate::frontend::{Value, print};
 
 use super::containers::{Node, NodeKind};
 use super::types::LayerKind;
 
+/// The sections in their order as one mapping.
+pub(super) fn root(sections: &[(&'static str, Value)]) -> Value {
+    let at = sections.first().map_or(Span::new(FileId(0), 0, 0), |(_, v)| v.span);
+    let entry = |(name, value): &(&'static str, Value)| Entry { key: Value::text(name, at), value: value.clone() };
+    Value::new(Kind::Map(sections.iter().map(entry).collect()), at)
+}
+
 /// Prints the sections in their order.
-pub(super) fn print(sections: &[(&str, &Value)]) -> String {
-    let mut printer = Printer { quoted: Vec::new() };
-    let mut map = Mapping::new();
-    for (name, value) in sections {
-        map.insert(Yaml::from(*name), printer.yaml(value));
-    }
-    // Only values that are no YAML can fail to print, and there are none here.
-    let mut text = serde_yaml::to_string(&Yaml::Mapping(map)).unwrap_or_default();
-    for (i, original) in printer.quoted.iter().enumerate() {
-        text = text.replacen(&placeholder(i), &format!("'{}'", original.replace('\'', "''")), 1);
-    }
-    text
-}
-
-/// Prints YAML 1.2, in which `yes` and `010` are text. Text that our YAML 1.1 reader would not take as text is printed
-/// as a placeholder first and then replaced by the quoted text.
-struct Printer {
-    quoted: Vec<String>,
-}
-
-fn placeholder(i: usize) -> String {
-    format!("\u{ab}kurc-quoted-{i}\u{bb}")
-}
-
-impl Printer {
-    fn yaml(&mut self, value: &Value) -> Yaml {
-        match &value.kind {
-            Kind::Null => Yaml::Null,
-            Kind::Bool(b) => Yaml::Bool(*b),
-            Kind::Int(n) => match (i64::try_from(*n), u64::try_from(*n)) {
-                (Ok(n), _) => Yaml::Number(Number::from(n)),
-                (_, Ok(n)) => Yaml::Number(Number::from(n)),
-                _ => self.text(&n.to_string()),
-            },
-            Kind::Float(x) => Yaml::Number(Number::from(*x)),
-            Kind::Str(s, _) => self.text(s),
-            Kind::Complex(..) | Kind::Bytes(_) => self.text(&python::repr(value)),
-            Kind::List(v) | Kind::Tuple(v) | Kind::Set(v) => Yaml::Sequence(v.iter().map(|v| self.yaml(v)).collect()),
-            Kind::Map(m) => Yaml::Mapping(m.iter().map(|e| (self.yaml(&e.key), self.yaml(&e.value))).collect()),
-        }
-    }
-
-    fn text(&mut self, text: &str) -> Yaml {
-        if matches!(scalar::resolve(text), Kind::Str(..)) && text != "<<" {
-            return Yaml::from(text);
-        }
-        self.quoted.push(text.to_owned());
-        Yaml::from(placeholder(self.quoted.len() - 1))
-    }
+pub(super) fn print(sections: &[(&'static str, Value)]) -> String {
+    print::yaml(&root(sections))
 }
 
 /// The model entry that gives a node again.

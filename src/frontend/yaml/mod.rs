@@ -247,7 +247,7 @@ impl<'a> Reader<'a, '_> {
                 btree_map::Entry::Occupied(at) => {
                     let old = &mut own[*at.get()];
                     self.sink.push(report::duplicate_key(&key, old.key.span));
-                    *old = Entry { key, value };
+                    *old = Entry { key, value }.over(old);
                 }
                 btree_map::Entry::Vacant(at) => {
                     at.insert(own.len());
@@ -295,7 +295,7 @@ impl<'a> Reader<'a, '_> {
         }
         for e in own {
             match out.iter_mut().find(|o| o.key.same(&e.key)) {
-                Some(o) => *o = e,
+                Some(o) => *o = e.over(o),
                 None => out.push(e),
             }
         }

@@ -9,16 +9,16 @@ use std::collections::BTreeMap;
 use crate::diag::Reported;
 use crate::frontend::Value;
 use crate::frontend::value::Kind;
-use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::graph::{cyclic_reuse, model_too_large, reused_input, unknown_reuse};
+use crate::model::report::values::wrong_type;
 use crate::model::table::{Key, Ty};
 use crate::model::types::{LayerKind, Spanned};
 
 use super::expand::{Expander, Node, NodeId, NodeKind};
 
-/// How many layers one `reuse` may stand for.
+/// How many layers all `reuse` of a model may stand for.
 const MAX_LAYERS: usize = 20_000;
 
 const KEYS: &[Key] = &[Key::new("target", Ty::Text, "name of the container").required()];
@@ -35,7 +35,10 @@ pub(super) fn target(cx: &mut Cx<'_>, arg: &Value) -> Result<Spanned<String>, Re
         }
         _ => (arg, "`reuse`".to_owned()),
     };
-    Ok(Spanned { value: convert::text(cx, value, &what)?, span: value.span })
+    let Some(name) = value.as_str().filter(|s| !s.is_empty()) else {
+        return Err(cx.fail(wrong_type(value, &what, "the name of a container")));
+    };
+    Ok(Spanned { value: name.to_owned(), span: value.span })
 }
 
 /// Replaces every `reuse` by the layers it stands for and gives the nodes of the model.
@@ -49,7 +52,7 @@ pub(in crate::model) fn resolve(cx: &mut Cx<'_>, expander: Expander) -> Vec<Node
         return nodes;
     }
     let originals: BTreeMap<NodeId, Node> = originals.into_iter().map(|(id, n)| (id, n.clone())).collect();
-    Resolver { cx, members: &members, originals: &originals }.chain(nodes)
+    Resolver { cx, members: &members, originals: &originals, open: Vec::new(), copies: 0 }.chain(nodes)
 }
 
 /// All nodes by their number; whether there is a `reuse` among them.
@@ -67,6 +70,10 @@ struct Resolver<'r, 'c, 'x> {
     cx: &'x mut Cx<'c>,
     members: &'r BTreeMap<String, Vec<NodeId>>,
     originals: &'r BTreeMap<NodeId, Node>,
+    /// The nodes whose children are being resolved, outermost first.
+    open: Vec<NodeId>,
+    /// Layers made so far.
+    copies: usize,
 }
 
 impl<'r> Resolver<'r, '_, '_> {
@@ -75,7 +82,8 @@ impl<'r> Resolver<'r, '_, '_> {
     }
 
     fn node(&mut self, mut node: Node) -> Vec<Node> {
-        node.children = self.chain(std::mem::take(&mut node.children));
+        let children = std::mem::take(&mut node.children);
+        node.children = self.inside(node.id, children);
         let NodeKind::Reuse(target) = node.kind.clone() else { return vec![node] };
         let mut layers = Vec::new();
         if self.layers(&target, &mut vec![node.id], &mut layers).is_err() {
@@ -102,16 +110,27 @@ impl<'r> Resolver<'r, '_, '_> {
                 names: vec![name.clone()],
                 name,
                 kind: reuse(of, kind),
-                children: self.chain(of.children.clone()),
+                children: self.inside(of.id, of.children.clone()),
                 inputs: node.inputs.take(),
                 sink: false,
                 ..node.clone()
             });
         }
         node.kind = reuse(last.0, last.1);
-        node.children = self.chain(last.0.children.clone());
+        node.children = self.inside(last.0.id, last.0.children.clone());
         out.push(node);
         out
+    }
+
+    /// The children of a node.
+    fn inside(&mut self, parent: NodeId, children: Vec<Node>) -> Vec<Node> {
+        if children.is_empty() {
+            return children;
+        }
+        self.open.push(parent);
+        let children = self.chain(children);
+        self.open.pop();
+        children
     }
 
     /// The layers of a target in their order. `path` holds the `reuse` nodes on the way here.
@@ -126,9 +145,13 @@ impl<'r> Resolver<'r, '_, '_> {
             let known: Vec<&str> = names.filter(|n| !n.starts_with("..")).collect();
             return Err(self.cx.fail(unknown_reuse(&target.value, target.span, &known)));
         };
+        if self.copies > MAX_LAYERS {
+            // Reported where the limit was crossed.
+            self.cx.sink.check()?;
+        }
         let originals = self.originals;
         for node in ids.iter().filter_map(|id| originals.get(id)) {
-            if path.contains(&node.id) {
+            if path.contains(&node.id) || self.open.contains(&node.id) {
                 return Err(self.cx.fail(cyclic_reuse(target.span, node.span)));
             }
             match &node.kind {
@@ -144,7 +167,8 @@ impl<'r> Resolver<'r, '_, '_> {
                 NodeKind::Pass => {}
                 NodeKind::Broken => self.cx.sink.check()?,
             }
-            if layers.len() > MAX_LAYERS {
+            self.copies += 1;
+            if self.copies > MAX_LAYERS {
                 return Err(self.cx.fail(model_too_large(target.span, MAX_LAYERS)));
             }
         }

@@ -46,6 +46,17 @@ pub(super) fn check_names(cx: &mut Cx<'_>, root: &[Entry]) {
     }
 }
 
+/// A section's canonical name and its other spelling.
+pub(super) fn spellings(name: &'static str) -> impl Iterator<Item = &'static str> {
+    let alias = SECTIONS.iter().find(|(n, _)| *n == name).and_then(|(_, alias)| *alias);
+    [Some(name), alias].into_iter().flatten()
+}
+
+/// Whether a name is one of the sections with data, in any spelling.
+pub(super) fn is_data_section(name: &str) -> bool {
+    SECTIONS.iter().any(|(n, alias)| alias.is_some_and(|a| *n == name || a == name))
+}
+
 /// Finds a section under either spelling.
 pub(super) fn find<'v>(cx: &mut Cx<'_>, root: &'v Value, name: &str) -> Option<&'v Entry> {
     let alias = SECTIONS.iter().find(|(n, _)| *n == name).and_then(|(_, a)| *a);

@@ -57,7 +57,7 @@ pub(super) fn one(cx: &mut Cx<'_>, value: &Value, what: &str, key: &'static str)
         return convert::path(cx, value, what).map(Some);
     }
     // `test: *validate` brings a `best`; the best weights are then what is to be tested.
-    let reused = value.origin.is_some() && value.get(key).is_none();
+    let reused = value.is_reused() && value.get(key).is_none();
     let key =
         if reused { ["initial", "best"].into_iter().find(|k| value.get(k).is_some()).unwrap_or(key) } else { key };
     let keys = match (key, reused) {
