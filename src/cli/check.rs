@@ -32,7 +32,7 @@ pub(super) fn check(path: &str, layers: Option<Layers>, args: &CompileArgs, glob
 
 fn text(checked: &Checked, form: Layers, session: &Session<'_>) -> String {
     let Checked { kurfile, shapes } = checked;
-    let messages = kurfile.messages.iter().map(|m| (session.sources.line_col(m.span).0, &m.value));
+    let messages = kurfile.messages.iter().map(|m| (session.sources.line(m.span), &m.value));
     match form {
         Layers::Text => {
             let messages: String = messages.map(|(line, m)| format!("debug (line {line}): {m}\n")).collect();

@@ -71,7 +71,7 @@ impl<'a> Cx<'a, '_> {
     }
 
     fn step(&self, layer: &Layer, shape: &[Size]) -> String {
-        let line = self.sources.line_col(layer.span).0;
+        let line = self.sources.line(layer.span);
         let what = match &layer.kind {
             LayerKind::Input { .. } => format!("input `{}`", layer.name),
             kind => kind.word().to_owned(),

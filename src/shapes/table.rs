@@ -90,7 +90,7 @@ pub fn table_json(kurfile: &Kurfile, shapes: &Shapes, sources: &SourceMap) -> St
             "params": row.params.map_or_else(unknown, Into::into),
             "running": row.running,
             "in": parent,
-            "line": sources.line_col(layer.span).0,
+            "line": sources.line(layer.span),
         });
         let _ = writeln!(out, "{object}");
     }
