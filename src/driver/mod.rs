@@ -94,6 +94,9 @@ pub struct Step {
     pub graph: Graph,
 }
 
+/// Lowered steps in the order of the program.
+type Steps = Vec<(Mode, Graph)>;
+
 /// Everything a compilation makes, stage by stage.
 #[derive(Clone, Debug)]
 pub struct Build {
@@ -226,11 +229,7 @@ impl<'w> Session<'w> {
     }
 
     /// All steps as graphs, with the shapes and the inference step.
-    fn lower_all(
-        &mut self,
-        kurfile: &Kurfile,
-        options: &Options,
-    ) -> Result<(Vec<(Mode, Graph)>, Shapes, Lowered), Stop> {
+    fn lower_all(&mut self, kurfile: &Kurfile, options: &Options) -> Result<(Steps, Shapes, Lowered), Stop> {
         let start = Instant::now();
         let check::Look { inputs, trouble, .. } = check::look(kurfile, options.data.as_deref());
         let mut findings = Sink::default();
@@ -293,7 +292,7 @@ impl<'w> Session<'w> {
         infer: &Lowered,
         data: Vec<DataShape>,
         start: Instant,
-    ) -> Result<Vec<(Mode, Graph)>, Stop> {
+    ) -> Result<Steps, Stop> {
         let mut steps = Vec::new();
         let trains = !kurfile.losses.is_empty();
         let wants_loss = trains || kurfile.train.is_some() || kurfile.test.is_some();
