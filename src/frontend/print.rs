@@ -128,7 +128,7 @@ fn write_json(value: &Value, depth: Option<usize>, out: &mut String) {
         Kind::Str(s, _) => quote(s, out),
         Kind::Complex(..) | Kind::Bytes(_) => quote(&python::repr(value), out),
         Kind::List(v) | Kind::Tuple(v) | Kind::Set(v) => {
-            items(v, ('[', ']'), depth, out, |v, depth, out| write_json(v, depth, out));
+            items(v, ('[', ']'), depth, out, write_json);
         }
         Kind::Map(m) => items(m, ('{', '}'), depth, out, |e, depth, out| {
             quote(&key_text(&e.key), out);

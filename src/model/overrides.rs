@@ -95,11 +95,8 @@ fn assignments(text: &str) -> Vec<&str> {
     let mut before = '=';
     for (i, c) in text.char_indices() {
         match (quote, c) {
-            (Some(q), c) => {
-                if c == q && !(q == '"' && before == '\\') {
-                    quote = None;
-                }
-            }
+            (Some(q), c) if c == q && !(q == '"' && before == '\\') => quote = None,
+            (Some(_), _) => {}
             (None, '\'' | '"') if "=[{,: .".contains(before) => quote = Some(c),
             (None, '[' | '{') => depth += 1,
             (None, ']' | '}') => depth = depth.saturating_sub(1),

@@ -13,8 +13,8 @@ use crate::diag::{Sink, SourceMap};
 use crate::frontend::world::{World, expand_path};
 use crate::frontend::{json, yaml};
 
-/// Files that the templates of one Kurfile may read.
-const MAX_FILES: usize = 256;
+/// Files that the templates of one Kurfile may read. A template starts anew for each file it reads first.
+const MAX_FILES: usize = 64;
 
 /// Bytes that such a file may have.
 const MAX_BYTES: usize = 16 << 20;

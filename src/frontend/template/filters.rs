@@ -1,7 +1,9 @@
 //! Kur's own filters (kur-reference 1.5): `basename`, `dirname`, `splitext`, `combine`, `as_dict`, `ternary`.
 
+use std::collections::BTreeMap;
+
 use minijinja::value::{Tuple, ValueKind};
-use minijinja::{Environment, Error, ErrorKind, Value};
+use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 /// Adds them to an environment.
 pub(super) fn add(env: &mut Environment<'static>) {
@@ -38,17 +40,22 @@ fn split_extension(path: &str) -> (&str, &str) {
 }
 
 /// A copy of a mapping with the pairs of another one set in it.
-fn combine(old: &Value, new: Option<Value>) -> Result<Value, Error> {
+fn combine(state: &State, old: &Value, new: Option<Value>) -> Result<Value, Error> {
     let mut pairs: Vec<(Value, Value)> = Vec::new();
+    let mut places: BTreeMap<Value, usize> = BTreeMap::new();
     for map in [Some(old.clone()), new].into_iter().flatten() {
         if map.kind() != ValueKind::Map {
             return Err(Error::new(ErrorKind::InvalidOperation, "`combine` joins two mappings"));
         }
         for key in map.try_iter()? {
+            state.consume_fuel(1)?;
             let value = map.get_item(&key)?;
-            match pairs.iter_mut().find(|(k, _)| *k == key) {
-                Some(pair) => pair.1 = value,
-                None => pairs.push((key, value)),
+            match places.get(&key) {
+                Some(&i) => pairs[i].1 = value,
+                None => {
+                    places.insert(key.clone(), pairs.len());
+                    pairs.push((key, value));
+                }
             }
         }
     }

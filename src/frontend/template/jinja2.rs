@@ -21,16 +21,18 @@ const UNUSABLE: &[(&str, &str)] = &[
 
 /// Adds them to an environment.
 pub(super) fn add(env: &mut Environment<'static>) {
-    env.add_filter("string", |state: &State, value: &Value| defined(state, value).map(|()| str_of(value)));
+    env.add_filter("string", |state: &State, value: &Value| defined(state, value).and_then(|()| text(state, value)));
     env.add_filter("join", join);
-    env.add_filter("pprint", |value: &Value| python::repr(&from_jinja(value)));
+    env.add_filter("pprint", |state: &State, value: &Value| paid(state, python::repr(&from_jinja(value))));
     env.add_filter("tojson", tojson);
-    env.add_filter("center", |value: &Value, width: Option<usize>| center(&str_of(value), width.unwrap_or(80), ' '));
-    env.add_filter("forceescape", |value: &Value| escape(&str_of(value)));
-    env.add_filter("striptags", |value: &Value| striptags(&str_of(value)));
+    env.add_filter("center", |state: &State, value: &Value, width: Option<usize>| {
+        center(&text(state, value)?, width.unwrap_or(80), ' ').and_then(|t| paid(state, t))
+    });
+    env.add_filter("forceescape", |state: &State, value: &Value| text(state, value).map(|t| escape(&t)));
+    env.add_filter("striptags", |state: &State, value: &Value| text(state, value).map(|t| striptags(&t)));
     env.add_filter("truncate", truncate);
     env.add_filter("urlencode", urlencode);
-    env.add_filter("wordcount", |value: &Value| wordcount(&str_of(value)));
+    env.add_filter("wordcount", |state: &State, value: &Value| text(state, value).map(|t| wordcount(&t)));
     env.add_filter("wordwrap", wordwrap);
     env.add_filter("xmlattr", xmlattr);
     env.add_filter("filesizeformat", filesizeformat);
@@ -51,6 +53,17 @@ fn defined(state: &State, value: &Value) -> Result<(), Error> {
     use minijinja::UndefinedBehavior::{SemiStrict, Strict};
     let strict = matches!(state.undefined_behavior(), Strict | SemiStrict);
     if strict && value.is_undefined() { Err(ErrorKind::UndefinedError.into()) } else { Ok(()) }
+}
+
+/// Takes from the budget of the render what a text costs.
+fn paid(state: &State, text: String) -> Result<String, Error> {
+    state.consume_fuel(1 + text.len() as u64 / 64)?;
+    Ok(text)
+}
+
+/// Python's `str()`, paid for.
+fn text(state: &State, value: &Value) -> Result<String, Error> {
+    paid(state, str_of(value))
 }
 
 fn too_long() -> Error {
@@ -89,8 +102,9 @@ fn join(
         if out.len() > MAX_BYTES {
             return Err(too_long());
         }
+        state.consume_fuel(1)?;
     }
-    Ok(out)
+    paid(state, out)
 }
 
 /// `attribute` of a filter: `name`, `a.b`, or a position.
@@ -103,10 +117,11 @@ fn follow(value: &Value, path: &Value) -> Result<Value, Error> {
 }
 
 /// JSON with the characters escaped that mean something in HTML, as Jinja2 does.
-fn tojson(value: &Value, indent: Option<usize>) -> String {
+fn tojson(state: &State, value: &Value, indent: Option<usize>) -> Result<String, Error> {
     let value = from_jinja(value);
     let text = if indent.is_some() { print::json(&value) } else { print::json_line(&value) };
-    text.trim_end().replace('<', "\\u003c").replace('>', "\\u003e").replace('&', "\\u0026").replace('\'', "\\u0027")
+    let html = [('<', "\\u003c"), ('>', "\\u003e"), ('&', "\\u0026"), ('\'', "\\u0027")];
+    paid(state, html.into_iter().fold(text.trim_end().to_owned(), |t, (c, escape)| t.replace(c, escape)))
 }
 
 /// Python's `str.center`: of an odd gap the larger half stands left when the width is odd.
@@ -148,18 +163,18 @@ fn wordcount(text: &str) -> usize {
 
 /// `truncate(length=255, killwords=False, end='...', leeway=5)`.
 fn truncate(
+    state: &State,
     value: &Value,
     length: Option<usize>,
     killwords: Option<bool>,
-    end: Option<String>,
     more: Kwargs,
 ) -> Result<String, Error> {
     let length = length.or(more.get("length")?).unwrap_or(255);
     let killwords = killwords.or(more.get("killwords")?).unwrap_or(false);
-    let end = end.or(more.get("end")?).unwrap_or_else(|| "...".to_owned());
+    let end = more.get::<Option<String>>("end")?.unwrap_or_else(|| "...".to_owned());
     let leeway = more.get::<Option<usize>>("leeway")?.unwrap_or(5);
     more.assert_all_used()?;
-    let text: Vec<char> = str_of(value).chars().collect();
+    let text: Vec<char> = text(state, value)?.chars().collect();
     if text.len() <= length.saturating_add(leeway) {
         return Ok(text.into_iter().collect());
     }
@@ -172,7 +187,7 @@ fn truncate(
 }
 
 /// Text, or pairs as a query.
-fn urlencode(value: &Value) -> Result<String, Error> {
+fn urlencode(state: &State, value: &Value) -> Result<String, Error> {
     let quote = |text: &str, safe: &str| {
         let plain = |b: u8| b.is_ascii_alphanumeric() || b"_.-~".contains(&b) || safe.as_bytes().contains(&b);
         text.bytes().map(|b| if plain(b) { char::from(b).to_string() } else { format!("%{b:02X}") }).collect::<String>()
@@ -183,25 +198,25 @@ fn urlencode(value: &Value) -> Result<String, Error> {
             .try_iter()?
             .map(|p| Ok((p.get_item(&Value::from(0))?, p.get_item(&Value::from(1))?)))
             .collect::<Result<_, Error>>()?,
-        _ => return Ok(quote(&str_of(value), "/")),
+        _ => return Ok(quote(&text(state, value)?, "/")),
     };
     let one = |(k, v): &(Value, Value)| format!("{}={}", quote(&str_of(k), ""), quote(&str_of(v), ""));
-    Ok(pairs.iter().map(one).collect::<Vec<_>>().join("&"))
+    paid(state, pairs.iter().map(one).collect::<Vec<_>>().join("&"))
 }
 
 /// `wordwrap(width=79, break_long_words=True, wrapstring='\n')`.
 fn wordwrap(
+    state: &State,
     value: &Value,
     width: Option<usize>,
     break_long_words: Option<bool>,
-    wrapstring: Option<String>,
     more: Kwargs,
 ) -> Result<String, Error> {
     let width = width.or(more.get("width")?).unwrap_or(79).max(1);
     let breaks = break_long_words.or(more.get("break_long_words")?).unwrap_or(true);
-    let wrapstring = wrapstring.or(more.get("wrapstring")?).unwrap_or_else(|| "\n".to_owned());
+    let wrapstring = more.get::<Option<String>>("wrapstring")?.unwrap_or_else(|| "\n".to_owned());
     more.assert_all_used()?;
-    let text = str_of(value);
+    let text = text(state, value)?;
     let mut lines: Vec<String> = Vec::new();
     let mut line = String::new();
     for word in text.split_whitespace() {
@@ -220,11 +235,11 @@ fn wordwrap(
         line.extend(word);
     }
     lines.push(line);
-    Ok(lines.join(&wrapstring))
+    paid(state, lines.join(&wrapstring))
 }
 
 /// `{'a': 1}` as ` a="1"`; undefined and none values are left out.
-fn xmlattr(value: &Value, autospace: Option<bool>) -> Result<String, Error> {
+fn xmlattr(state: &State, value: &Value, autospace: Option<bool>) -> Result<String, Error> {
     let mut out = Vec::new();
     for key in value.try_iter()? {
         let v = value.get_item(&key)?;
@@ -233,7 +248,7 @@ fn xmlattr(value: &Value, autospace: Option<bool>) -> Result<String, Error> {
         }
     }
     let lead = if autospace.unwrap_or(true) && !out.is_empty() { " " } else { "" };
-    Ok(lead.to_owned() + &out.join(" "))
+    paid(state, lead.to_owned() + &out.join(" "))
 }
 
 fn filesizeformat(value: f64, binary: Option<bool>) -> String {

@@ -31,6 +31,7 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
         Err(e) if e.kind() == ErrorKind::UnknownMethod => {}
         done => return done,
     }
+    state.consume_fuel(1 + (value.len().unwrap_or(0) + value.as_str().map_or(0, str::len) / 64) as u64)?;
     let found = match value.kind() {
         ValueKind::String => of_text(value.as_str().unwrap_or_default(), method, args),
         ValueKind::Map if method == "copy" => Some(Ok(value.clone())),
