@@ -78,6 +78,9 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     if meta.is_none() && needs_training(&learned) {
         return Err(no_statistics(&shown));
     }
+    if job.truth {
+        cx.say_unbuilt(&run, &["evaluate"]);
+    }
     for note in &data.notes {
         cx.console.note(note);
     }

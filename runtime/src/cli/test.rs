@@ -32,6 +32,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &TestArgs) -> Result<()> {
     if meta.is_none() && needs_training(&learned) {
         return Err(no_statistics(&shown));
     }
+    cx.say_unbuilt(&run, &["test"]);
     for note in &data.notes {
         cx.console.note(note);
     }

@@ -49,6 +49,17 @@ pub struct RunCx<E> {
     pub stop: Stop,
 }
 
+impl<E> RunCx<E> {
+    /// Says what these sections of the Kurfile ask for beside the computation and will not get.
+    pub fn say_unbuilt(&mut self, run: &RunSpec, sections: &[&str]) {
+        for what in &run.unbuilt {
+            if sections.iter().any(|s| what.ends_with(&format!("`{s}`"))) {
+                self.console.note(&format!("{what} is not built yet; this run goes on without it"));
+            }
+        }
+    }
+}
+
 /// A section of the Kurfile that has data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Section {
