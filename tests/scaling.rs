@@ -8,30 +8,28 @@ mod large;
 
 use std::time::{Duration, Instant};
 
-use kurc::diag::{Format, Sink, SourceMap, render};
+use kurc::diag::{Format, render};
 use kurc::driver::{Options, Session, Stop};
 use kurc::frontend::MemoryWorld;
-use kurc::lower::model::{Mode, lower};
-use kurc::model;
 use kurc::passes::pipeline::OptLevel;
+use kurc::shapes::table;
 use large::{KINDS, Kind};
 
 /// The most layers of one model.
 const MOST: usize = 19_900;
 
-/// What `kurc check` does: reads, types, infers shapes, and renders all findings.
+/// What `kurc check -v` does: reads, types, infers shapes, lowers; makes the table and shows all findings.
 fn check(kind: Kind, text: &str) {
     let world = MemoryWorld::with_file(kind.file_name(), text);
-    let (mut sources, mut sink) = (SourceMap::default(), Sink::default());
-    if let Ok(kurfile) = model::load(&world, kind.file_name(), &[], &mut sources, &mut sink) {
-        for mode in [Mode::Infer, Mode::Train] {
-            assert!(lower(&kurfile, mode, &[], &sources, &mut sink).is_ok(), "{kind:?} does not lower");
-        }
+    let mut session = Session::new(&world);
+    let checked = session.check(kind.file_name(), &Options::default());
+    if let Ok(checked) = &checked {
+        assert!(!table(&checked.kurfile, &checked.shapes).is_empty());
     }
-    let found = sink.sorted();
-    assert_eq!(sink.has_errors(), kind == Kind::Errors, "{kind:?}: {:?}", found.first());
+    let found = session.sink.sorted();
+    assert_eq!(checked.is_err(), kind == Kind::Errors, "{kind:?}: {:?}", found.first());
     for format in [Format::Full { color: false }, Format::Short, Format::Json] {
-        assert!(found.iter().all(|d| !render(d, &sources, format).is_empty()));
+        assert!(found.iter().all(|d| !render(d, &session.sources, format).is_empty()));
     }
 }
 
