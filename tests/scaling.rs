@@ -12,16 +12,20 @@ use kurc::diag::{Format, render};
 use kurc::driver::{Options, Session, Stop};
 use kurc::frontend::MemoryWorld;
 use kurc::passes::pipeline::OptLevel;
+use kurc::shapes::table;
 use large::{KINDS, Kind};
 
 /// The most layers of one model.
 const MOST: usize = 19_900;
 
-/// What `kurc check` does: reads, types, infers shapes, lowers what is built, and renders all findings.
+/// What `kurc check -v` does: reads, types, infers shapes, lowers; makes the table and shows all findings.
 fn check(kind: Kind, text: &str) {
     let world = MemoryWorld::with_file(kind.file_name(), text);
     let mut session = Session::new(&world);
     let checked = session.check(kind.file_name(), &Options::default());
+    if let Ok(checked) = &checked {
+        assert!(!table(&checked.kurfile, &checked.shapes).is_empty());
+    }
     let found = session.sink.sorted();
     assert_eq!(checked.is_err(), kind == Kind::Errors, "{kind:?}: {:?}", found.first());
     for format in [Format::Full { color: false }, Format::Short, Format::Json] {

@@ -105,7 +105,12 @@ fn cases() -> Vec<(&'static str, String)> {
         ("large batches", setting("{{ [1] | batch(1000000000, 0) | list }}")),
         ("many slices", setting("{{ [1] | slice(1000000000) | list }}")),
         ("a growing text", setting("{% set s = namespace(t='ab') %}{% for i in range(60) %}{% set s.t = s.t ~ s.t %}{% endfor %}{{ s.t | length }}")),
-        ("a growing list", setting("{% set s = namespace(t=[1, 2]) %}{% for i in range(60) %}{% set s.t = s.t + s.t %}{% endfor %}{{ s.t | length }}")),
+        ("a list of millions", setting("{{ [0] * 100000000 }}")),
+        ("a list of millions, filtered", setting("{{ ([0] * 100000000) | pprint | length }}{{ ([0] * 100000000) | tojson | length }}")),
+        ("a doubled list", setting("{% set s = namespace(t=[1, 2]) %}{% for i in range(30) %}{% set s.t = s.t + s.t %}{% endfor %}{{ s.t }}")),
+        ("a list that contains itself", setting("{% set s = namespace() %}{% set s.t = s %}{{ s }}")),
+        ("a deep list", setting("{% set s = namespace(t=1) %}{% for i in range(30000) %}{% set s.t = [s.t] %}{% endfor %}{{ s.t }}")),
+        ("a deep mapping", setting("{% set s = namespace(t=1) %}{% for i in range(30000) %}{% set s.t = {'a': s.t} %}{% endfor %}{{ s.t | length }}")),
         ("a growing replacement", setting("{% set s = namespace(t='a') %}{% for i in range(60) %}{% set s.t = s.t | replace('a', 'aaaaaaaaaa') %}{% endfor %}{{ s.t | length }}")),
         ("a recursive macro", setting("{% macro m(n) %}{{ m(n + 1) }}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}")),
         ("a text that settles late", setting("{{ '{{ ' ~ v ~ ' }}' }}")),
@@ -148,6 +153,7 @@ fn cases() -> Vec<(&'static str, String)> {
 #[test]
 fn bombs() {
     let failed = |(name, text): &(&str, String)| {
+        eprintln!("{name}");
         let files = Files::one("Kurfile.yml", text.as_str());
         let failed = std::panic::catch_unwind(|| holds(&files)).is_err();
         if failed {

@@ -2,12 +2,13 @@
 
 use std::fmt;
 
-use kurc::diag::{Diagnostic, Format, Sink, SourceMap, render};
+use kurc::diag::{Diagnostic, Format, Severity, Sink, SourceMap, render};
 use kurc::driver::{Options, Session, Stop};
 use kurc::frontend::MemoryWorld;
-use kurc::lower::model::{Mode, lower};
+use kurc::lower::model::{Mode, UNSOUND, lower};
 use kurc::model;
 use kurc::model::types::{Kurfile, Need};
+use kurc::shapes::{Unseen, infer, table, variable_sizes};
 
 use crate::harness::bounded;
 
@@ -77,20 +78,21 @@ pub(crate) fn holds(files: &Files) {
     let text = |k: &Option<Kurfile>| k.as_ref().map(|k| (model::dump(k), k.resolved.clone()));
     assert_eq!(text(&kurfile), text(&again), "reading twice gives another Kurfile");
     let Some(kurfile) = kurfile else { return };
-    if kurfile.unbuilt.iter().any(|u| u.need == Need::Build) {
-        return;
-    }
+    let shapes = bounded("inferring shapes", || {
+        let shapes = infer(&kurfile, &[], Unseen::Error, &sources, &mut sink);
+        variable_sizes(&kurfile, &shapes, Severity::Error).into_iter().for_each(|d| sink.push(d));
+        assert!(!table(&kurfile, &shapes).is_empty());
+        shapes
+    });
+    let built = kurfile.unbuilt.iter().all(|u| u.need != Need::Build);
     for mode in [Mode::Infer, Mode::Train] {
-        let before = sink.error_count();
-        let result = bounded("lowering", || lower(&kurfile, mode, &[], &sources, &mut sink));
-        assert_eq!(
-            result.is_err(),
-            sink.error_count() > before,
-            "{mode:?}: no result exactly when an error is reported"
-        );
-        if result.is_err() {
+        if !built || sink.has_errors() {
             break;
         }
+        let result = bounded("lowering", || lower(&kurfile, mode, &shapes, &[], &sources, &mut sink));
+        assert_eq!(result.is_err(), sink.has_errors(), "{mode:?}: no result exactly when an error is reported");
+        let unsound = sink.sorted().into_iter().find(|d| d.id == UNSOUND);
+        assert!(unsound.is_none(), "{unsound:?}");
     }
     shown(&sink.sorted(), &sources);
 }

@@ -3,6 +3,7 @@
 //! Comes in: rendered text. Goes out: a value at the same place, or `None` when the text is no literal and stays text.
 //! The kinds are Python's: `1,2` is a tuple, `{1}` a set. `10-20` stays text, as on Python 3.7 and later.
 
+use std::collections::{BTreeMap, BTreeSet, btree_map};
 use std::sync::Arc;
 
 use pest::Parser;
@@ -10,6 +11,8 @@ use pest::iterators::Pair;
 
 use crate::diag::Span;
 use crate::frontend::value::{Entry, Kind, Style, Value};
+
+use super::text::repr;
 
 mod grammar {
     /// The generated parser.
@@ -88,6 +91,9 @@ fn paren(pair: Pair<'_, Rule>, span: Span) -> Option<Value> {
 fn brace(pair: Pair<'_, Rule>, span: Span) -> Option<Kind> {
     let mut map: Vec<Entry> = Vec::new();
     let mut set: Vec<Value> = Vec::new();
+    // What is in them, for large ones; the printed form tells values of different kinds apart.
+    let mut places: BTreeMap<String, usize> = BTreeMap::new();
+    let mut members: BTreeSet<String> = BTreeSet::new();
     for item in pair.into_inner() {
         let mut parts = item.into_inner();
         let first = value(parts.next()?, span)?;
@@ -97,12 +103,15 @@ fn brace(pair: Pair<'_, Rule>, span: Span) -> Option<Kind> {
         match parts.next() {
             Some(p) => {
                 let v = value(p, span)?;
-                match map.iter_mut().find(|e| e.key.same(&first)) {
-                    Some(e) => e.value = v,
-                    None => map.push(Entry { key: first, value: v }),
+                match places.entry(repr(&first)) {
+                    btree_map::Entry::Occupied(at) => map[*at.get()].value = v,
+                    btree_map::Entry::Vacant(at) => {
+                        at.insert(map.len());
+                        map.push(Entry { key: first, value: v });
+                    }
                 }
             }
-            None if set.iter().any(|v| v.same(&first)) => {}
+            None if !members.insert(repr(&first)) => {}
             None => set.push(first),
         }
     }

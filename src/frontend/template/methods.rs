@@ -26,6 +26,9 @@ const CHANGING: &[&str] = &[
 
 /// Calls a method of a value.
 pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value]) -> Result<Value, Error> {
+    if method == "format" {
+        widths(value.as_str().unwrap_or_default())?;
+    }
     let known = minijinja_contrib::pycompat::unknown_method_callback(state, value, method, args);
     match known {
         Err(e) if e.kind() == ErrorKind::UnknownMethod => {}
@@ -51,6 +54,16 @@ pub(super) fn call(state: &mut State, value: &Value, method: &str, args: &[Value
             Err(fail(format!("`{method}` would change a value, which a template cannot do")))
         }
         None => Err(Error::new(ErrorKind::UnknownMethod, format!("{} has no method named {method}", value.kind()))),
+    }
+}
+
+/// Refuses a `format` with a huge width or precision in a field, before the engine makes the text.
+fn widths(format: &str) -> Result<(), Error> {
+    let fields = format.split('{').skip(1).filter_map(|part| part.split('}').next()?.split_once(':'));
+    let mut numbers = fields.flat_map(|(_, spec)| spec.split(|c: char| !c.is_ascii_digit()));
+    match numbers.find(|n| n.trim_start_matches('0').len() > 5) {
+        Some(n) => Err(fail(format!("the width or precision {n} is too large"))),
+        None => Ok(()),
     }
 }
 

@@ -16,10 +16,11 @@ mod scope;
 
 pub use scope::{LiveList, LiveMap, LiveTree, Scope};
 
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use minijinja::{Environment, UndefinedBehavior};
+use minijinja::{Environment, ErrorKind, UndefinedBehavior};
 
 use crate::diag::{Reported, Sink, SourceMap};
 use crate::frontend::python::parse_literal;
@@ -28,6 +29,12 @@ use crate::frontend::world::World;
 
 /// Work units of one render (about one instruction, or 64 bytes of output, each).
 const FUEL: u64 = 200_000;
+
+/// Work units of all renders of a Kurfile together, texts read as literals included: about half a second.
+const TOTAL_FUEL: u64 = 20_000_000;
+
+/// Work units that a render with an error counts for: how many it used is not known.
+const FAILED: u64 = 1_000;
 
 /// Rounds until a scalar must have settled.
 const MAX_ROUNDS: usize = 24;
@@ -55,6 +62,10 @@ pub struct Engine<'w> {
     files: files::Files,
     world: &'w dyn World,
     dir: String,
+    /// Work done so far, out of [`TOTAL_FUEL`].
+    spent: Cell<u64>,
+    /// The report that there was too much work; nothing is rendered any more then.
+    stopped: Cell<Option<Reported>>,
 }
 
 impl std::fmt::Debug for Engine<'_> {
@@ -77,7 +88,7 @@ impl<'w> Engine<'w> {
         env.set_recursion_limit(64);
         env.set_unknown_method_callback(methods::call);
         env.set_formatter(|out, _, value| {
-            out.write_str(&bridge::str_of(value))?;
+            out.write_str(&bridge::checked_str(value)?)?;
             Ok(())
         });
         filters::add(&mut env);
@@ -85,7 +96,21 @@ impl<'w> Engine<'w> {
         let files = files::Files::default();
         files.add(&mut env, world.gpu_count());
         let dir = path.rfind('/').map_or("", |n| &path[..=n]).to_owned();
-        Engine { env, files, world, dir }
+        Engine { env, files, world, dir, spent: Cell::new(0), stopped: Cell::new(None) }
+    }
+
+    /// Counts work; an error when the templates of this Kurfile have done too much of it.
+    fn spend(&self, work: u64, value: &Value, sink: &mut Sink) -> Result<(), Reported> {
+        if let Some(reported) = self.stopped.get() {
+            return Err(reported);
+        }
+        self.spent.set(self.spent.get().saturating_add(work));
+        if self.spent.get() <= TOTAL_FUEL {
+            return Ok(());
+        }
+        let reported = sink.fail(report::too_much_work(value));
+        self.stopped.set(Some(reported));
+        Err(reported)
     }
 
     /// Evaluates a node; collections are left as they are (kur-reference 1.5, `recursive` off).
@@ -132,7 +157,9 @@ impl<'w> Engine<'w> {
                 if let Some(reported) = self.poisoned(&text, scope, false) {
                     return Err(reported);
                 }
-                match self.render(&text, scope) {
+                let (result, work) = self.render(&text, scope);
+                self.spend(work, value, sink)?;
+                match result {
                     Ok(t) => t,
                     Err((e, rewritten)) => {
                         if let Some(reported) = self.poisoned(&text, scope, true) {
@@ -148,6 +175,7 @@ impl<'w> Engine<'w> {
             if rendered.len() > MAX_TEXT {
                 return Err(sink.fail(report::too_long(value)));
             }
+            self.spend(rendered.len() as u64, value, sink)?;
             let next = match parse_literal(&rendered, value.span) {
                 Some(Value { kind: Kind::Str(s, _), .. }) => s.to_string(),
                 Some(literal) => {
@@ -172,16 +200,30 @@ impl<'w> Engine<'w> {
         Err(sink.fail(report::cycle(value, &seen, &text)))
     }
 
-    /// Renders once; an error comes with the text that was rendered in place of the given one.
-    fn render(&self, text: &str, scope: &Scope) -> Result<String, (minijinja::Error, Option<concat::Rewritten>)> {
+    /// Renders once, and tells how much work it was; an error comes with the text that was rendered in place of the
+    /// given one.
+    fn render(
+        &self,
+        text: &str,
+        scope: &Scope,
+    ) -> (Result<String, (minijinja::Error, Option<concat::Rewritten>)>, u64) {
         let rewritten = concat::rewrite(text);
         let source = rewritten.as_ref().map_or(text, |r| r.text.as_str());
+        let mut work = source.len() as u64;
         loop {
-            let result = self.env.template_from_str(source).and_then(|t| t.render(scope.context()));
+            let result = self.env.template_from_str(source).and_then(|t| {
+                let done = t.render_captured(scope.context())?;
+                let used = done.state().fuel_levels().map_or(0, |(used, _)| used);
+                Ok((done.into_output(), used))
+            });
             match result {
-                Ok(done) => return Ok(done),
-                Err(_) if self.files.grant(self.world, &self.dir) => {}
-                Err(e) => return Err((e, rewritten)),
+                Ok((done, used)) => return (Ok(done), work + used),
+                Err(e) => {
+                    work += if e.kind() == ErrorKind::OutOfFuel { FUEL } else { FAILED };
+                    if !self.files.grant(self.world, &self.dir) {
+                        return (Err((e, rewritten)), work);
+                    }
+                }
             }
         }
     }

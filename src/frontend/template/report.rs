@@ -318,3 +318,10 @@ pub(super) fn too_long(value: &Value) -> Diagnostic {
     Diagnostic::error("template-too-long", "this template gives more than a megabyte of text")
         .at_value(value, "too much text")
 }
+
+/// All templates together do too much.
+pub(super) fn too_much_work(value: &Value) -> Diagnostic {
+    Diagnostic::error("template-too-long", "the templates of this Kurfile take too long all together")
+        .at_value(value, "the limit is crossed here")
+        .help("do less work in templates, most of all in those inside loops")
+}

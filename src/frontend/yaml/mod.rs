@@ -276,6 +276,7 @@ impl<'a> Reader<'a, '_> {
     /// Applies `<<`: merged pairs come first, an earlier merged mapping beats a later one, own pairs beat all.
     fn merge(&mut self, merges: Vec<(Span, Value)>, own: Vec<Entry>) -> Result<Vec<Entry>, Reported> {
         let mut out: Vec<Entry> = Vec::new();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
         for (at, value) in merges {
             let sources = match &value.kind {
                 Kind::Map(_) => std::slice::from_ref(&value),
@@ -287,15 +288,16 @@ impl<'a> Reader<'a, '_> {
                     return Err(self.sink.fail(report::merge_key(source)));
                 };
                 for e in entries {
-                    if !out.iter().any(|o| o.key.same(&e.key)) {
+                    if let btree_map::Entry::Vacant(place) = places.entry(python::repr(&e.key)) {
+                        place.insert(out.len());
                         out.push(Entry { key: e.key.through(Via::Merge, at), value: e.value.through(Via::Merge, at) });
                     }
                 }
             }
         }
         for e in own {
-            match out.iter_mut().find(|o| o.key.same(&e.key)) {
-                Some(o) => *o = e.over(o),
+            match places.get(&python::repr(&e.key)) {
+                Some(&place) => out[place] = e.over(&out[place]),
                 None => out.push(e),
             }
         }
