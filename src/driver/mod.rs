@@ -231,7 +231,10 @@ impl<'w> Session<'w> {
     /// All steps as graphs, with the shapes and the inference step.
     fn lower_all(&mut self, kurfile: &Kurfile, options: &Options) -> Result<(Steps, Shapes, Lowered), Stop> {
         let start = Instant::now();
-        let check::Look { inputs, trouble, .. } = check::look(kurfile, options.data.as_deref());
+        let check::Look { mut inputs, trouble, .. } = check::look(kurfile, options.data.as_deref());
+        if inputs.is_empty() && options.data.is_none() {
+            inputs.extend(program::fixed_shapes(kurfile));
+        }
         let mut findings = Sink::default();
         let shapes = infer(kurfile, &inputs, Unseen::Error, &self.sources, &mut findings);
         variable_sizes(kurfile, &shapes, Severity::Error).into_iter().for_each(|d| findings.push(d));

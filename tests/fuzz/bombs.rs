@@ -128,6 +128,8 @@ fn cases() -> Vec<(&'static str, String)> {
         ("long joins in a template", setting(&format!("{{{{ {}1 }}}}", "a ~ ".repeat(50_000)))),
         ("long filters in a template", setting(&format!("{{{{ a{} }}}}", " | upper".repeat(50_000)))),
         ("long paths in a template", setting(&format!("{{{{ a{} }}}}", ".b".repeat(50_000)))),
+        ("many elifs", setting(&format!("{{% if a %}}{}{{% endif %}}", "{% elif a %}".repeat(5_000)))),
+        ("many branches", setting(&format!("{{{{ {}1 }}}}", "a if a else ".repeat(5_000)))),
         ("deep blocks in a template", setting(&"{% if 1 %}".repeat(5_000))),
         ("long digits", setting(&format!("{{{{ {} }}}}", "9".repeat(100_000)))),
         ("long power", setting("{{ 10 ** 10 ** 10 }}{{ 2 ** 1000000 }}")),

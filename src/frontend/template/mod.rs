@@ -7,6 +7,7 @@
 
 mod bridge;
 mod concat;
+mod depth;
 mod files;
 mod filters;
 mod jinja2;
@@ -31,10 +32,10 @@ use crate::frontend::world::World;
 const FUEL: u64 = 200_000;
 
 /// Work units of all renders of a Kurfile together, texts read as literals included: about half a second.
-const TOTAL_FUEL: u64 = 20_000_000;
+const TOTAL_FUEL: u64 = 1_500_000;
 
 /// Work units that a render with an error counts for: how many it used is not known.
-const FAILED: u64 = 1_000;
+const FAILED: u64 = 100;
 
 /// Rounds until a scalar must have settled.
 const MAX_ROUNDS: usize = 24;
@@ -45,6 +46,9 @@ const MAX_LITERAL_DEPTH: usize = 24;
 
 /// Bytes a scalar may grow to.
 const MAX_TEXT: usize = 1 << 20;
+
+/// Bytes of a scalar that is read as a collection.
+const MAX_LITERAL: usize = 1 << 19;
 
 /// What a name that is not defined gives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -157,6 +161,10 @@ impl<'w> Engine<'w> {
                 if let Some(reported) = self.poisoned(&text, scope, false) {
                     return Err(reported);
                 }
+                if let Some(at) = depth::too_deep(&text) {
+                    let place = report::Place { value, text: &text, first: seen.is_empty(), sources, rewritten: None };
+                    return Err(sink.fail(report::too_deep(&place, at)));
+                }
                 let (result, work) = self.render(&text, scope);
                 self.spend(work, value, sink)?;
                 match result {
@@ -175,7 +183,13 @@ impl<'w> Engine<'w> {
             if rendered.len() > MAX_TEXT {
                 return Err(sink.fail(report::too_long(value)));
             }
-            self.spend(rendered.len() as u64, value, sink)?;
+            // Text that may be a literal is expensive: it is parsed.
+            let literal = rendered.starts_with(['[', '(', '{']);
+            if literal && rendered.len() > MAX_LITERAL {
+                return Err(sink.fail(report::too_long_literal(value)));
+            }
+            let cost = if literal { rendered.len() } else { rendered.len() / 64 };
+            self.spend(cost as u64, value, sink)?;
             let next = match parse_literal(&rendered, value.span) {
                 Some(Value { kind: Kind::Str(s, _), .. }) => s.to_string(),
                 Some(literal) => {
@@ -209,7 +223,7 @@ impl<'w> Engine<'w> {
     ) -> (Result<String, (minijinja::Error, Option<concat::Rewritten>)>, u64) {
         let rewritten = concat::rewrite(text);
         let source = rewritten.as_ref().map_or(text, |r| r.text.as_str());
-        let mut work = source.len() as u64;
+        let mut work = source.len() as u64 / 64;
         loop {
             let result = self.env.template_from_str(source).and_then(|t| {
                 let done = t.render_captured(scope.context())?;

@@ -325,3 +325,18 @@ pub(super) fn too_much_work(value: &Value) -> Diagnostic {
         .at_value(value, "the limit is crossed here")
         .help("do less work in templates, most of all in those inside loops")
 }
+
+/// A collection outgrows its budget.
+pub(super) fn too_long_literal(value: &Value) -> Diagnostic {
+    Diagnostic::error("template-too-long", "this value is a collection of more than half a megabyte of text")
+        .at_value(value, "too much text")
+        .help("keep large tables in data files")
+}
+
+/// Operators or blocks in each other.
+pub(super) fn too_deep(place: &Place<'_>, at: usize) -> Diagnostic {
+    let d = Diagnostic::error("template-too-long", "this template nests too many operators or blocks")
+        .help("split it: give parts of it names with `set`, or as settings");
+    let end = place.text[at..].char_indices().nth(1).map_or(place.text.len(), |(n, _)| at + n);
+    place.put(d, Some(at..end), "too deep from here on")
+}

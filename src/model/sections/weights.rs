@@ -21,10 +21,10 @@ const TRAIN: &[Key] = &[
 
 const VALIDATE: &[Key] = &[Key::new("best", Ty::Path, "weights of the lowest validation loss")];
 
-const OTHER: &[Key] = &[Key::new("initial", Ty::Path, "weights to load")];
-
-/// Old name for weights that are loaded, kept for mappings that are merged from `validate`.
-const BEST_OF_ANOTHER: &[Key] = &[Key::new("best", Ty::Path, "weights to load")];
+const OTHER: &[Key] = &[
+    Key::new("initial", Ty::Path, "weights to load"),
+    Key::new("best", Ty::Path, "the same, by the name that `validate` saves them under"),
+];
 
 /// `train.weights`.
 pub(super) const TRAIN_FORM: Ty = Ty::AnyOf(&[Ty::Path, Ty::Map(TRAIN)]);
@@ -56,14 +56,11 @@ pub(super) fn one(cx: &mut Cx<'_>, value: &Value, what: &str, key: &'static str)
     if !matches!(value.kind, Kind::Map(_)) {
         return convert::path(cx, value, what).map(Some);
     }
+    if key == "best" {
+        return Fields::open(cx, value, what, VALIDATE)?.read(cx, key, convert::path);
+    }
     // `test: *validate` brings a `best`; the best weights are then what is to be tested.
-    let reused = value.is_reused() && value.get(key).is_none();
-    let key =
-        if reused { ["initial", "best"].into_iter().find(|k| value.get(k).is_some()).unwrap_or(key) } else { key };
-    let keys = match (key, reused) {
-        ("best", true) => BEST_OF_ANOTHER,
-        ("best", false) => VALIDATE,
-        _ => OTHER,
-    };
-    Fields::open(cx, value, what, keys)?.read(cx, key, convert::path)
+    let fields = Fields::open(cx, value, what, OTHER)?;
+    let key = if fields.get("initial").is_some() { "initial" } else { "best" };
+    fields.read(cx, key, convert::path)
 }
