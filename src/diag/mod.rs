@@ -216,7 +216,7 @@ impl<'a> Suggestions<'a> {
     }
 
     /// The names to compare the next unknown name with; none when that was done often enough.
-    pub fn next(&mut self) -> &[&'a str] {
+    pub fn take(&mut self) -> &[&'a str] {
         if self.left == 0 {
             return &[];
         }

@@ -158,7 +158,7 @@ fn edges(cx: &mut Cx<'_>, nodes: &[Node], names: &BTreeMap<String, usize>) -> Ve
                 for name in &inputs.value {
                     match names.get(&name.value) {
                         Some(&j) => own.push(j),
-                        None => cx.push(unknown_input(&name.value, name.span, suggestions.next())),
+                        None => cx.push(unknown_input(&name.value, name.span, suggestions.take())),
                     }
                 }
                 let joins = match &node.kind {

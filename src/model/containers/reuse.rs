@@ -210,7 +210,7 @@ impl<'r> Resolver<'r, '_, '_> {
                         path.push(Step { node: at, target, rest: ids.iter(), layers: Vec::new() });
                     }
                     None => {
-                        let d = unknown_reuse(&target.value, target.span, self.suggestions.next());
+                        let d = unknown_reuse(&target.value, target.span, self.suggestions.take());
                         let reported = self.cx.fail(d);
                         self.known.insert(at, Known::Failed(reported));
                         return Err(self.give_up(&path, reported));
