@@ -11,6 +11,7 @@
 //! * [`frontend`]: text to value tree, templates
 //! * [`model`]: value tree to the typed Kurfile
 //! * [`ir`]: graph IR and kernel IR, their text, verifiers, interpreters
+//! * [`shapes`]: output shape and parameters of every layer; pictures of the model
 //! * [`lower`]: Kurfile to graph IR; graph IR to kernels and plan
 //! * [`passes`]: differentiation, optimizers, simplification, fusion
 //! * [`codegen`]: kernels to machine code
@@ -29,3 +30,4 @@ pub mod link;
 pub mod lower;
 pub mod model;
 pub mod passes;
+pub mod shapes;

@@ -23,6 +23,8 @@ use kurc::lower::schedule::{KernelSet, StateLayout, schedule};
 use kurc::model::types::{Clip, Optimizer, OptimizerKind};
 use kurc::passes::pipeline::OptLevel;
 use kurc::passes::{PassCx, find, run_pass};
+use kurc::shapes::draw::{dot, svg};
+use kurc::shapes::{table, table_json};
 use support::Case;
 
 fn main() {
@@ -35,6 +37,7 @@ fn main() {
         trials.extend(support::trials(folder, &["ir"], ir));
     }
     trials.extend(support::trials("lower", &["yml"], kurfiles));
+    trials.extend(support::trials("shapes", &["yml"], &[("shapes", shapes)]));
     libtest_mimic::run(&arguments, trials).exit();
 }
 
@@ -149,6 +152,25 @@ fn build(case: &Case, then: impl Fn(&kurc::driver::Build) -> String) -> String {
         Err(Stop::Internal { stage, message, dump }) => panic!("{stage}: {message}\n{dump}"),
     }
     text.retain(|t| !t.is_empty());
+    text.join("\n")
+}
+
+/// Findings of a check and the table of layers.
+fn shapes(case: &Case) -> String {
+    let world = MemoryWorld::with_file("Kurfile.yml", &case.input);
+    let mut session = Session::new(&world);
+    let result = session.check("Kurfile.yml", &Options::default());
+    let mut text: Vec<String> =
+        session.sink.sorted().iter().map(|d| render(d, &session.sources, Format::Full { color: false })).collect();
+    match result {
+        Ok(c) if case.option("draw") == Some("dot") => text.push(dot(&c.kurfile, &c.shapes)),
+        Ok(c) if case.option("draw") == Some("svg") => text.push(svg(&c.kurfile, &c.shapes)),
+        Ok(c) if case.option("json").is_some() => text.push(table_json(&c.kurfile, &c.shapes, &session.sources)),
+        Ok(c) => text.push(table(&c.kurfile, &c.shapes)),
+        Err(Stop::Reported(_)) => {}
+        Err(Stop::Data(e)) => text.push(e.render(false)),
+        Err(Stop::Internal { stage, message, dump }) => panic!("{stage}: {message}\n{dump}"),
+    }
     text.join("\n")
 }
 

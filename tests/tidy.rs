@@ -9,13 +9,14 @@ const EDGES: &[(&str, &[&str])] = &[
     ("diag", &[]),
     ("frontend", &[]),
     ("model", &["frontend"]),
+    ("shapes", &["frontend", "model"]),
     ("ir", &[]),
-    ("lower", &["model", "ir", "passes"]),
+    ("lower", &["model", "shapes", "ir", "passes"]),
     ("passes", &["ir", "model"]),
     ("codegen", &["ir"]),
     ("link", &[]),
-    ("driver", &["frontend", "model", "ir", "lower", "passes", "codegen", "link"]),
-    ("cli", &["driver", "diag", "link", "frontend", "ir", "passes", "model", "codegen"]),
+    ("driver", &["frontend", "model", "shapes", "ir", "lower", "passes", "codegen", "link"]),
+    ("cli", &["driver", "diag", "link", "frontend", "ir", "passes", "model", "shapes", "codegen"]),
 ];
 
 /// Of the runtime crate, the stages before `driver` may use plain data only.

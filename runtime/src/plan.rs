@@ -152,7 +152,7 @@ pub struct InputSlot {
 }
 
 /// Why a step reads an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum InputRole {
     /// Fed to the model.
     Data,

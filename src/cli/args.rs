@@ -126,6 +126,22 @@ pub(super) enum Command {
     Check {
         /// The Kurfile.
         kurfile: String,
+        /// Also print the layers with their shapes and parameters, and the messages of `debug`.
+        #[arg(short, long)]
+        verbose: bool,
+        /// Print layers and messages as one JSON object a line.
+        #[arg(long, requires = "verbose")]
+        json: bool,
+        #[command(flatten)]
+        compile: CompileArgs,
+    },
+    /// Draw the model with shapes and parameters: DOT on standard output, or a file.
+    Graph {
+        /// The Kurfile.
+        kurfile: String,
+        /// The file to write, `.svg` or `.dot`.
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<String>,
         #[command(flatten)]
         compile: CompileArgs,
     },
@@ -167,6 +183,8 @@ pub(super) enum Command {
         #[command(flatten)]
         run: kur_runtime::cli::PredictArgs,
     },
+    /// Print the JSON Schema of Kurfiles, for editors.
+    Schema,
     /// Write a small Kurfile with data, build it, train, test and predict; each command is printed.
     Demo {
         /// The folder to write into; it must be empty or not exist.

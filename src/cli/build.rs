@@ -1,4 +1,4 @@
-//! `kurc build`, `kurc check`, `kurc --emit-ir`.
+//! `kurc build`, `kurc --emit-ir`.
 
 use std::path::{Path, PathBuf};
 use std::time::Instant;
@@ -23,18 +23,6 @@ pub(super) fn compile(path: &str, args: &CompileArgs, options: &Options, global:
 pub(super) fn emit_ir(path: &str, args: &CompileArgs, global: &GlobalArgs) -> u8 {
     match compile(path, args, &args.options(), global) {
         Ok(build) => build.main_step().map_or(0, |s| out(&crate::ir::text::print_graph(&s.graph))),
-        Err(status) => status,
-    }
-}
-
-/// `kurc check`: findings only.
-pub(super) fn check(path: &str, args: &CompileArgs, global: &GlobalArgs) -> u8 {
-    match compile(path, args, &args.options(), global) {
-        Ok(build) => {
-            let params: u64 = build.program.layers.iter().map(|l| l.params).sum();
-            say!("{path}: no errors ({} layers, {params} parameters)", build.program.layers.len());
-            0
-        }
         Err(status) => status,
     }
 }

@@ -10,9 +10,11 @@ macro_rules! say {
 
 mod args;
 mod build;
+mod check;
 mod demo;
 mod dump;
 mod explain;
+mod graph;
 mod opt;
 mod run;
 
@@ -57,7 +59,10 @@ fn dispatch(cli: &Cli) -> u8 {
     let global = &cli.global;
     match &cli.command {
         Some(Command::Build(args)) => build::build(args, global),
-        Some(Command::Check { kurfile, compile }) => build::check(kurfile, compile, global),
+        Some(Command::Check { kurfile, verbose, json, compile }) => {
+            let layers = verbose.then_some(if *json { check::Layers::Json } else { check::Layers::Text });
+            check::check(kurfile, layers, compile, global)
+        }
         Some(Command::Dump(args)) => dump::dump(args, global),
         Some(Command::Train { kurfile, compile, run }) => {
             run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Train(run.clone()))
@@ -71,6 +76,8 @@ fn dispatch(cli: &Cli) -> u8 {
         Some(Command::Predict { kurfile, compile, run }) => {
             run::in_memory(kurfile, compile, global, &kur_runtime::cli::Command::Predict(run.clone()))
         }
+        Some(Command::Schema) => out(&format!("{:#}\n", crate::model::schema())),
+        Some(Command::Graph { kurfile, output, compile }) => graph::graph(kurfile, output.as_deref(), compile, global),
         Some(Command::Demo { dir }) => demo::demo(dir),
         Some(Command::Explain { id }) => explain::explain(id.as_deref(), global),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),

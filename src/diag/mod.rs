@@ -11,7 +11,9 @@ mod source;
 pub use render::{Format, render};
 pub use source::{FileId, SourceMap};
 
+use std::collections::HashMap;
 use std::fmt;
+use std::hash::{DefaultHasher, Hash, Hasher};
 
 /// A byte range in a file of the [`SourceMap`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -52,7 +54,7 @@ impl fmt::Display for Severity {
 }
 
 /// One finding.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Diagnostic {
     /// Stable kebab-case name, e.g. `shape-mismatch`.
     pub id: &'static str,
@@ -132,12 +134,20 @@ pub struct Reported(());
 #[derive(Debug, Default)]
 pub struct Sink {
     found: Vec<Diagnostic>,
+    /// Where in `found` findings of a hash are, so that repetitions are noticed among thousands; never iterated.
+    places: HashMap<u64, Vec<usize>>,
+    errors: usize,
 }
 
 impl Sink {
-    /// Adds a finding.
+    /// Adds a finding, unless an equal one is there.
     pub fn push(&mut self, d: Diagnostic) {
-        if !self.found.contains(&d) {
+        let mut hasher = DefaultHasher::new();
+        d.hash(&mut hasher);
+        let places = self.places.entry(hasher.finish()).or_default();
+        if places.iter().all(|i| self.found[*i] != d) {
+            places.push(self.found.len());
+            self.errors += usize::from(d.severity == Severity::Error);
             self.found.push(d);
         }
     }
@@ -152,13 +162,13 @@ impl Sink {
     /// Whether an error was pushed.
     #[must_use]
     pub fn has_errors(&self) -> bool {
-        self.found.iter().any(|d| d.severity == Severity::Error)
+        self.errors > 0
     }
 
     /// Number of errors so far, to tell whether a part of a stage added some.
     #[must_use]
     pub fn error_count(&self) -> usize {
-        self.found.iter().filter(|d| d.severity == Severity::Error).count()
+        self.errors
     }
 
     /// `Err` when an error was pushed.
@@ -186,15 +196,51 @@ impl Sink {
     }
 }
 
+/// Names that unknown ones are compared with, up to a limit of work: thousands of mistakes among thousands of names
+/// must not take minutes, and nobody reads the suggestions for all of them.
+#[derive(Debug)]
+pub struct Suggestions<'a> {
+    known: Vec<&'a str>,
+    left: usize,
+}
+
+impl<'a> Suggestions<'a> {
+    /// Comparisons in all.
+    const WORK: usize = 200_000;
+
+    /// From names in their order.
+    #[must_use]
+    pub fn new(known: Vec<&'a str>) -> Suggestions<'a> {
+        let left = Self::WORK / known.len().max(1);
+        Suggestions { known, left }
+    }
+
+    /// The names to compare the next unknown name with; none when that was done often enough.
+    pub fn next(&mut self) -> &[&'a str] {
+        if self.left == 0 {
+            return &[];
+        }
+        self.left -= 1;
+        &self.known
+    }
+}
+
 /// The closest of `known` to `word`, for "did you mean"; `None` when nothing is close.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     // Any letter is one step from any other: that is no resemblance.
     let limit = (length / 3).max(1).min(length.saturating_sub(1));
+    let word = word.to_lowercase();
+    let length = word.chars().count();
     let mut best: Option<(usize, &str)> = None;
     for k in known {
-        let d = strsim::damerau_levenshtein(&word.to_lowercase(), &k.to_lowercase());
+        let lower = k.to_lowercase();
+        // Each character more or less is one edit; most words are told apart by that.
+        if lower.chars().count().abs_diff(length) > limit {
+            continue;
+        }
+        let d = strsim::damerau_levenshtein(&word, &lower);
         if d <= limit && best.is_none_or(|(b, _)| d < b) {
             best = Some((d, k));
         }

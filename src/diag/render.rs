@@ -8,6 +8,7 @@ use std::ops::Range;
 use annotate_snippets::{Annotation, AnnotationKind, Group, Level, Renderer, Snippet};
 use serde_json::{Value, json};
 
+use super::source::floor_boundary;
 use super::{Diagnostic, FileId, Severity, SourceMap, Span};
 
 /// How to render.
@@ -64,32 +65,33 @@ fn files_of(d: &Diagnostic) -> Vec<FileId> {
     files
 }
 
+/// The excerpt of one file. Only the surroundings of the marks are handed to the renderer, which reads all it gets: of
+/// thousands of findings in a large file each would cost as much as the file is long.
 fn excerpt<'a>(d: &'a Diagnostic, file: FileId, sources: &'a SourceMap) -> Snippet<'a, Annotation<'a>> {
     let text = sources.text(file);
-    let mark = |kind: AnnotationKind, span: Span, label: &'a str| {
-        let a = kind.span(clamp(text, span));
-        if label.is_empty() { a } else { a.label(label) }
-    };
     let primary = d.primary.iter().map(|(s, l)| (AnnotationKind::Primary, s, l));
     let secondary = d.secondary.iter().map(|(s, l)| (AnnotationKind::Context, s, l));
-    let marks = primary.chain(secondary).filter(|(_, s, _)| s.file == file).map(|(k, s, l)| mark(k, *s, l));
-    Snippet::source(text).path(sources.name(file)).annotations(marks)
+    let marks: Vec<(AnnotationKind, Range<usize>, &str)> = primary
+        .chain(secondary)
+        .filter(|(_, s, _)| s.file == file)
+        .map(|(kind, s, label)| (kind, clamp(text, *s), label.as_str()))
+        .collect();
+    let start = marks.iter().map(|(_, r, _)| r.start).min().unwrap_or(0);
+    let end = marks.iter().map(|(_, r, _)| r.end).max().unwrap_or(0);
+    let (line, shown) = sources.surroundings(file, &(start..end));
+    let marks = marks.into_iter().map(|(kind, range, label)| {
+        let a = kind.span(range.start - shown.start..range.end - shown.start);
+        if label.is_empty() { a } else { a.label(label) }
+    });
+    Snippet::source(&text[shown.clone()]).line_start(line).path(sources.name(file)).annotations(marks)
 }
 
 /// A span inside the text and on character boundaries. An empty span at a line end is kept empty: the renderer draws
 /// one mark there.
 fn clamp(text: &str, span: Span) -> Range<usize> {
-    let start = boundary(text, span.start as usize);
-    let end = boundary(text, span.end as usize).max(start);
+    let start = floor_boundary(text, span.start as usize);
+    let end = floor_boundary(text, span.end as usize).max(start);
     start..end
-}
-
-fn boundary(text: &str, offset: usize) -> usize {
-    let mut at = offset.min(text.len());
-    while !text.is_char_boundary(at) {
-        at -= 1;
-    }
-    at
 }
 
 fn short(d: &Diagnostic, sources: &SourceMap) -> String {
@@ -183,6 +185,34 @@ error[unknown-key]: unknown key `sise`
                     let out = render(&d, &sources, format);
                     assert!(out.ends_with('\n') && out.contains("unknown-key"), "{text:?} {start} {end}: {out}");
                     assert!(out.len() < 5_000, "a long line is cut: {} bytes", out.len());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn an_excerpt_of_the_surroundings_is_that_of_the_whole_file() {
+        let texts =
+            ["", "a", "\n", "\n\n\n", "ab: 1\ncd: 2\n", "a\r\nb\r\n\r\nc", "é\n\n\n  x: [1,\n  2]\n\n\n\nend\n"];
+        let many = "key: value\n".repeat(12);
+        for text in texts.into_iter().chain([many.as_str()]) {
+            for start in 0..=text.len() {
+                for end in [start, start + 1, start + 4, start + 13, text.len()] {
+                    let (sources, d) = one(text, start, end);
+                    for other in [None, Some(0), Some(text.len() / 2), Some(text.len())] {
+                        let d = match other {
+                            Some(at) => d.clone().also(Span::new(FileId(0), at, at + 2), "and here"),
+                            None => d.clone(),
+                        };
+                        let marks = d.primary.iter().map(|(s, l)| (AnnotationKind::Primary, s, l));
+                        let marks = marks.chain(d.secondary.iter().map(|(s, l)| (AnnotationKind::Context, s, l)));
+                        let whole = Snippet::source(text)
+                            .path("Kurfile.yml")
+                            .annotations(marks.map(|(k, s, l)| k.span(clamp(text, *s)).label(l.as_str())));
+                        let group = Group::with_title(Level::ERROR.primary_title(d.message.as_str()).id(d.id));
+                        let expected = Renderer::plain().render(&[group.element(whole)]) + "\n";
+                        assert_eq!(render(&d, &sources, PLAIN), expected, "{text:?} {start}..{end} {other:?}");
+                    }
                 }
             }
         }

@@ -2,27 +2,29 @@
 //!
 //! Nothing here prints; findings go to the session's sink, broken invariants come back as [`Stop::Internal`].
 
+mod check;
 mod emit;
 mod program;
 
+pub use check::Checked;
 pub use emit::{STAGES, Stage};
 
 use std::time::{Duration, Instant};
 
-use kur_runtime::data::Role;
 use kur_runtime::payload::{CodeVariant, CpuLevel, Payload};
 use kur_runtime::plan::Program;
 
 use crate::codegen::cpu::compile_variant;
-use crate::diag::{Diagnostic, Reported, Severity, Sink, SourceMap};
+use crate::diag::{Reported, Severity, Sink, SourceMap};
 use crate::frontend::World;
 use crate::ir::graph::Graph;
 use crate::ir::kernel::Kernel;
-use crate::lower::model::{Lowered, Mode, lower};
+use crate::lower::model::{Lowered, Mode, UNSOUND, lower};
 use crate::lower::schedule::{KernelSet, StateLayout, schedule};
 use crate::model::types::{DataShape, Kurfile, Need};
 use crate::passes::pipeline::{self, OptLevel};
 use crate::passes::{PassCx, PassError};
+use crate::shapes::{Shapes, Unseen, infer, variable_sizes};
 
 /// What a compilation is asked for.
 #[derive(Clone, Debug)]
@@ -91,6 +93,9 @@ pub struct Step {
     /// After all passes.
     pub graph: Graph,
 }
+
+/// Lowered steps in the order of the program.
+type Steps = Vec<(Mode, Graph)>;
 
 /// Everything a compilation makes, stage by stage.
 #[derive(Clone, Debug)]
@@ -207,7 +212,7 @@ impl<'w> Session<'w> {
     /// # Errors
     /// See [`Stop`].
     pub fn compile_model(&mut self, kurfile: Kurfile, options: &Options) -> Result<Build, Stop> {
-        let (steps, infer) = self.lower_all(&kurfile, options)?;
+        let (steps, shapes, infer) = self.lower_all(&kurfile, options)?;
         let mut done = Vec::new();
         for (mode, lowered) in steps {
             let graph = self.optimise(mode, lowered.clone(), &kurfile, options)?;
@@ -219,71 +224,88 @@ impl<'w> Session<'w> {
         let plans: Vec<_> = self.time("schedule", |_| {
             done.iter().map(|s| (s.mode, schedule(&s.graph, options.level, &layout, &mut kernels))).collect()
         });
-        let program = program::assemble(&kurfile, &infer, states, plans, &kernels.kernels, &self.sources);
+        let program = program::assemble(&kurfile, &shapes, &infer, states, plans, &kernels.kernels, &self.sources);
         Ok(Build { kurfile, steps: done, kernels: kernels.kernels, program })
     }
 
-    /// All steps as graphs, with the inference step's shapes.
-    fn lower_all(&mut self, kurfile: &Kurfile, options: &Options) -> Result<(Vec<(Mode, Graph)>, Lowered), Stop> {
+    /// All steps as graphs, with the shapes and the inference step.
+    fn lower_all(&mut self, kurfile: &Kurfile, options: &Options) -> Result<(Steps, Shapes, Lowered), Stop> {
         let start = Instant::now();
-        // The inputs come first: whether targets are classes depends on the shapes of the outputs.
-        let of = |role: Role, found: &[(Role, DataShape)]| -> Vec<DataShape> {
-            found.iter().filter(|(r, _)| *r == role).map(|(_, s)| s.clone()).collect()
-        };
-        let look = program::probe(kurfile, None, options.data.as_deref());
-        let (shapes, trouble) = match look {
-            Ok(found) => (of(Role::Input, &found.unwrap_or_default()), None),
-            Err(e) => (Vec::new(), Some(e)),
-        };
+        let check::Look { inputs, trouble, .. } = check::look(kurfile, options.data.as_deref());
         let mut findings = Sink::default();
-        let lowered = lower(kurfile, Mode::Infer, &shapes, &self.sources, &mut findings);
-        let shape_unknown = |d: &Diagnostic| d.id == "unknown-input-shape";
-        let hidden = findings.sorted().iter().any(shape_unknown) && trouble.is_some();
+        let shapes = infer(kurfile, &inputs, Unseen::Error, &self.sources, &mut findings);
+        variable_sizes(kurfile, &shapes, Severity::Error).into_iter().for_each(|d| findings.push(d));
+        let mut hidden = false;
         for d in findings.sorted() {
             // Why there is no data is a better message than that there is no shape.
-            if !(hidden && shape_unknown(&d)) {
+            if d.id == "unknown-input-shape" && trouble.is_some() {
+                hidden = true;
+            } else {
                 self.sink.push(d);
             }
         }
-        let infer = match (lowered, trouble) {
-            (Ok(_), Some(e)) if options.data.is_some() || e.id() != "data-file" => return Err(Stop::Data(e)),
+        let seen = trouble.is_none();
+        match trouble {
+            Some(e) if hidden => return Err(Stop::Data(e)),
+            _ if findings.has_errors() => self.sink.check()?,
+            Some(e) if options.data.is_some() || e.id() != check::MISSING_FILE => return Err(Stop::Data(e)),
             // The shapes are known without the data; the file may turn up at run time.
-            (Ok(l), Some(e)) => {
-                self.sink.push(
-                    Diagnostic::warning("data-not-seen", e.message()).note("shapes were taken from the Kurfile alone"),
-                );
-                return self.lower_steps(kurfile, l, Vec::new(), start);
+            Some(e) => self.sink.push(check::not_seen(&e)),
+            None => {}
+        }
+        let lowered = self.lower_step(kurfile, Mode::Infer, &shapes, &[])?;
+        let found = if seen { program::probe(kurfile, Some(&lowered), options.data.as_deref()) } else { Ok(None) };
+        let data = found.map_err(Stop::Data)?.unwrap_or_default().into_iter().map(|(_, s)| s).collect();
+        let steps = self.lower_steps(kurfile, &shapes, &lowered, data, start)?;
+        Ok((steps, shapes, lowered))
+    }
+
+    /// One step. Where lowering finds a shape that was not inferred, kurc is wrong and not the Kurfile.
+    fn lower_step(
+        &mut self,
+        kurfile: &Kurfile,
+        mode: Mode,
+        shapes: &Shapes,
+        data: &[DataShape],
+    ) -> Result<Lowered, Stop> {
+        let mut findings = Sink::default();
+        let lowered = lower(kurfile, mode, shapes, data, &self.sources, &mut findings);
+        for d in findings.sorted() {
+            if d.id == UNSOUND {
+                let place = d.primary.as_ref().map_or(String::new(), |(span, _)| {
+                    let (line, _) = self.sources.line_col(*span);
+                    format!(" (line {line} of the Kurfile)")
+                });
+                let message = format!("{}{place}", d.message);
+                return Err(Stop::Internal { stage: "lower".to_owned(), message, dump: String::new() });
             }
-            (Ok(l), None) => l,
-            (Err(_), Some(e)) if hidden => return Err(Stop::Data(e)),
-            (Err(r), _) => return Err(r.into()),
-        };
-        let found = program::probe(kurfile, Some(&infer), options.data.as_deref()).map_err(Stop::Data)?;
-        let data = found.unwrap_or_default().into_iter().map(|(_, s)| s).collect();
-        self.lower_steps(kurfile, infer, data, start)
+            self.sink.push(d);
+        }
+        Ok(lowered?)
     }
 
     /// The remaining steps, once the inference step is known to be sound.
     fn lower_steps(
         &mut self,
         kurfile: &Kurfile,
-        infer: Lowered,
+        shapes: &Shapes,
+        infer: &Lowered,
         data: Vec<DataShape>,
         start: Instant,
-    ) -> Result<(Vec<(Mode, Graph)>, Lowered), Stop> {
+    ) -> Result<Steps, Stop> {
         let mut steps = Vec::new();
         let trains = !kurfile.losses.is_empty();
         let wants_loss = trains || kurfile.train.is_some() || kurfile.test.is_some();
         if wants_loss {
             for mode in [Mode::Train, Mode::Test] {
-                let l = lower(kurfile, mode, &data, &self.sources, &mut self.sink)?;
+                let l = self.lower_step(kurfile, mode, shapes, &data)?;
                 steps.push((mode, l.graph));
             }
         }
         steps.push((Mode::Infer, infer.graph.clone()));
         self.sink.check()?;
         self.timings.push(Timing { step: "", name: "lower", time: start.elapsed() });
-        Ok((steps, infer))
+        Ok(steps)
     }
 
     fn optimise(&mut self, mode: Mode, mut graph: Graph, kurfile: &Kurfile, options: &Options) -> Result<Graph, Stop> {

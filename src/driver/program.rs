@@ -11,6 +11,7 @@ use crate::diag::SourceMap;
 use crate::ir::kernel::{Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
 use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Need, Optimizer, OptimizerKind, data_sections};
+use crate::shapes::Shapes;
 
 /// The optimizer of the train section; adam where there is none (kur-reference 5.3).
 pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
@@ -24,7 +25,7 @@ pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
 
 /// The section whose data gives the shapes: the first that has data; a file from the command line replaces its files
 /// but keeps its columns.
-fn section(kurfile: &Kurfile, file: Option<&str>) -> Option<SectionSpec> {
+pub(super) fn section(kurfile: &Kurfile, file: Option<&str>) -> Option<SectionSpec> {
     let sections: Vec<&SectionSpec> = data_sections(kurfile).into_iter().map(|(_, s)| s).collect();
     let found = sections.iter().find(|s| !s.data.is_empty()).copied();
     match file {
@@ -72,6 +73,23 @@ pub(super) fn probe(
     Ok(Some(found.sources.into_iter().map(shape).collect()))
 }
 
+/// Shapes of data whose files are not there, where the format fixes them: pictures and classes of MNIST and CIFAR-10.
+pub(super) fn fixed_shapes(kurfile: &Kurfile) -> Vec<DataShape> {
+    let mut found: Vec<DataShape> = Vec::new();
+    for supplier in section(kurfile, None).iter().flat_map(|s| &s.data) {
+        let (images, source) = match supplier {
+            SupplierSpec::Mnist { .. } => ([28, 28, 1], "mnist"),
+            SupplierSpec::Unbuilt { what } if what == "the supplier `cifar`" => ([32, 32, 3], "cifar"),
+            SupplierSpec::Csv(_) | SupplierSpec::Unbuilt { .. } => continue,
+        };
+        for (name, shape) in [("images", images.to_vec()), ("labels", vec![10])] {
+            let source = source.to_owned();
+            found.push(DataShape { name: name.to_owned(), shape, source, reshapes: false });
+        }
+    }
+    found
+}
+
 /// The states of the program with their places. All steps share the model's states; the train step's optimizer state
 /// comes behind.
 pub(super) fn states(steps: &[Step]) -> Result<Vec<StateSpec>, Stop> {
@@ -108,6 +126,7 @@ pub(super) fn states(steps: &[Step]) -> Result<Vec<StateSpec>, Stop> {
 /// Puts everything together.
 pub(super) fn assemble(
     kurfile: &Kurfile,
+    shapes: &Shapes,
     infer: &Lowered,
     state: Vec<StateSpec>,
     plans: Vec<(Mode, Plan)>,
@@ -118,13 +137,13 @@ pub(super) fn assemble(
     let layers = kurfile
         .layers
         .iter()
-        .zip(&infer.layers)
-        .map(|(l, (shape, params))| LayerInfo {
+        .zip(&shapes.layers)
+        .map(|(l, row)| LayerInfo {
             name: l.name.clone(),
             kind: l.kind.word().to_owned(),
-            shape: shape.iter().map(|d| d.display(&infer.graph.symbols).to_string()).collect::<Vec<_>>().join("x"),
-            params: *params,
-            line: sources.line_col(l.span).0,
+            shape: row.shape.iter().flatten().map(|s| s.to_string()).collect::<Vec<_>>().join("x"),
+            params: row.params.unwrap_or(0),
+            line: sources.line(l.span),
         })
         .collect();
     let of = |want: Mode| plans.iter().find(|(m, _)| *m == want).map(|(_, p)| p.clone());
@@ -140,7 +159,7 @@ pub(super) fn assemble(
         infer: infer_plan.unwrap_or(empty),
         kernels: kernels.iter().map(info).collect(),
         layers,
-        run: run_spec(kurfile, infer),
+        run: run_spec(kurfile, shapes, infer),
     }
 }
 
@@ -148,13 +167,13 @@ fn constants(shape: &[Dim]) -> Vec<u64> {
     shape.iter().map(|d| d.coef()).collect()
 }
 
-fn run_spec(kurfile: &Kurfile, infer: &Lowered) -> RunSpec {
+fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
     let inputs = kurfile
         .layers
         .iter()
-        .zip(&infer.layers)
+        .zip(&shapes.layers)
         .filter(|(l, _)| matches!(l.kind, LayerKind::Input { .. }))
-        .map(|(l, (shape, _))| InputSpec { name: l.name.clone(), shape: constants(shape) })
+        .map(|(l, row)| InputSpec { name: l.name.clone(), shape: row.sizes().unwrap_or_default() })
         .collect();
     let outputs = kurfile
         .outputs

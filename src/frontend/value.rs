@@ -282,10 +282,7 @@ impl Value {
 
     /// The steps from the place it is written to the place it is used.
     pub fn steps(&self) -> impl Iterator<Item = &Origin> {
-        let outermost = self.origin.as_deref();
-        let mut chain: Vec<&Origin> = std::iter::successors(outermost, |o| o.parent.as_deref()).collect();
-        chain.reverse();
-        chain.into_iter()
+        steps(self.origin.as_deref()).into_iter()
     }
 }
 
@@ -298,14 +295,27 @@ pub trait AtValue {
 
 impl AtValue for Diagnostic {
     fn at_value(self, value: &Value, label: impl Into<String>) -> Diagnostic {
-        value.steps().fold(self.at(value.span, label), |d, step| {
-            let how = match step.via {
-                Via::Alias => "used here through an alias",
-                Via::Merge => "merged in here",
-                Via::Template => "in the template used here",
-                Via::Include => "included from here",
-            };
-            if d.secondary.iter().any(|(s, _)| *s == step.span) { d } else { d.also(step.span, how) }
-        })
+        also_via(self.at(value.span, label), value.origin.as_deref())
     }
+}
+
+/// Shows each alias, merge key and template through which a place is used; `latest` is the last step.
+#[must_use]
+pub fn also_via(d: Diagnostic, latest: Option<&Origin>) -> Diagnostic {
+    steps(latest).into_iter().fold(d, |d, step| {
+        let how = match step.via {
+            Via::Alias => "used here through an alias",
+            Via::Merge => "merged in here",
+            Via::Template => "in the template used here",
+            Via::Include => "included from here",
+        };
+        if d.secondary.iter().any(|(s, _)| *s == step.span) { d } else { d.also(step.span, how) }
+    })
+}
+
+/// The steps that end with the given one, the first of them first.
+fn steps(latest: Option<&Origin>) -> Vec<&Origin> {
+    let mut chain: Vec<&Origin> = std::iter::successors(latest, |o| o.parent.as_deref()).collect();
+    chain.reverse();
+    chain
 }

@@ -1,5 +1,7 @@
 //! The graph verifier: collects every finding, each tied to a node, and can print them inside the IR text.
 
+use std::collections::BTreeSet;
+
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
 
@@ -22,8 +24,9 @@ pub struct Finding {
 #[must_use]
 pub fn verify(g: &Graph) -> Vec<Finding> {
     let mut out = Vec::new();
+    let mut inputs = BTreeSet::new();
     for id in g.ids() {
-        if let Some(message) = verify_node(g, id) {
+        if let Some(message) = verify_node(g, id, &mut inputs) {
             out.push(Finding { node: Some(id), message });
         }
     }
@@ -70,7 +73,8 @@ pub fn verify(g: &Graph) -> Vec<Finding> {
     out
 }
 
-fn verify_node(g: &Graph, id: NodeId) -> Option<String> {
+/// `inputs` holds the inputs before this node.
+fn verify_node<'g>(g: &'g Graph, id: NodeId, inputs: &mut BTreeSet<(&'g str, InputRole)>) -> Option<String> {
     let node = g.node(id);
     if node.args.iter().any(|a| *a >= id) {
         return Some("an operand does not precede its use".to_owned());
@@ -82,10 +86,7 @@ fn verify_node(g: &Graph, id: NodeId) -> Option<String> {
         };
     }
     if let Op::Input { name, role } = &node.op {
-        let twins = g.nodes[..id.index()]
-            .iter()
-            .any(|n| matches!(&n.op, Op::Input { name: m, role: r } if m == name && r == role));
-        if twins {
+        if !inputs.insert((name, *role)) {
             return Some(format!("input `{name}` is declared twice"));
         }
         if *role == InputRole::Control {

@@ -3,54 +3,41 @@
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::{Init, InputRole, StateRole};
 
-use super::model::{Cx, Mode, Value, mismatch};
+use super::model::{Cx, Mode, Value, unsound};
 use crate::diag::{Diagnostic, Reported, Span};
 use crate::ir::graph::{Builder, LayerRef, Node, NodeId, State};
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::{Control, ConvAttrs, Op, PoolAttrs};
 use crate::ir::types::Type;
 use crate::model::types::{Activation, Border, Layer, LayerId, LayerKind, PoolKind, Spanned};
-
-/// Elements of one tensor, or of one sample of a layer, beyond which a model is refused: 256 GiB of f32.
-const MAX_ELEMENTS: u64 = 1 << 36;
+use crate::shapes::{LayerShape, position, window};
 
 /// ε of batch normalisation (Keras).
 const BATCH_NORM_EPSILON: f64 = 1e-3;
 
-/// The input of a layer: which layer, and its value.
-#[derive(Clone, Copy)]
-struct From {
-    id: LayerId,
-    node: NodeId,
-}
-
 pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Value]) -> Result<Value, Reported> {
     let plain = |node| Value { node, logits: None };
-    if let LayerKind::Input { shape, .. } = &layer.kind {
-        return input(cx, layer, at, shape.as_ref()).map(plain);
+    if let LayerKind::Input { .. } = &layer.kind {
+        return input(cx, layer, at).map(plain);
     }
-    let (Some(value), Some(id), 1) = (inputs.first(), layer.inputs.first(), inputs.len()) else {
-        let d = Diagnostic::error(
-            "too-many-inputs",
-            format!("`{}` takes one input, found {}", layer.kind.word(), inputs.len()),
-        )
-        .at(layer.span, "several layers lead here")
-        .help("merge them first, or name one of them under `inputs:`");
-        return Err(cx.sink.fail(d));
+    let [value] = inputs else {
+        return Err(unsound(cx, layer));
     };
-    let x = From { id: *id, node: value.node };
+    let x = value.node;
     let node = match &layer.kind {
-        LayerKind::Input { .. } => x.node,
+        LayerKind::Input { .. } => x,
         LayerKind::Dense { sizes, flatten, highway: None } => dense(cx, layer, at, x, sizes, *flatten)?,
-        LayerKind::Activation(a) => return activation(cx, layer, at, x, *a),
+        LayerKind::Activation(a) => return Ok(activation(cx, at, x, *a)),
         LayerKind::Dropout { fraction, independent: true } => dropout(cx, at, x, *fraction),
         LayerKind::Flatten => flatten(cx, at, x),
         LayerKind::Expand { dimension } => expand(cx, layer, at, x, *dimension)?,
         LayerKind::Squeeze { dimension } => squeeze(cx, layer, at, x, *dimension)?,
         LayerKind::Convolution { kernels, size, strides, border, separable: false, highway: None } => {
-            convolution(cx, layer, at, x, *kernels, size, strides, *border)?
+            convolution(cx, layer, at, x, *kernels, &size.value, strides, *border)?
         }
-        LayerKind::Pool { kind, size, strides, border } => pool(cx, layer, at, x, *kind, size, strides, *border)?,
+        LayerKind::Pool { kind, size, strides, border } => {
+            pool(cx, layer, at, x, *kind, &size.value, strides, *border)?
+        }
         LayerKind::BatchNormalization { axis, momentum } => batch_normalization(cx, layer, at, x, *axis, *momentum)?,
         LayerKind::Output => return Ok(*value),
         // The driver stops before such a layer is lowered; whoever calls this module alone learns of it here.
@@ -64,79 +51,11 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
     Ok(plain(node))
 }
 
-/// A placeholder (3.1): the shape from the data, from the Kurfile, or from both.
-fn input(
-    cx: &mut Cx<'_>,
-    layer: &Layer,
-    at: LayerRef,
-    given: Option<&Spanned<Vec<Option<u64>>>>,
-) -> Result<NodeId, Reported> {
-    let data = cx.data.iter().find(|d| d.name == layer.name).cloned();
-    let shape: Vec<u64> = match (given, data) {
-        (None, None) => {
-            let d =
-                Diagnostic::error("unknown-input-shape", format!("the shape of input `{}` is not known", layer.name))
-                    .at(layer.span, "no shape here, and no data to learn it from")
-                    .help(format!("write `input: {{shape: [100], name: {}}}` (sizes of one sample)", layer.name))
-                    .help("or name the data in the `train` section, or build with `--data FILE`");
-            return Err(cx.sink.fail(d));
-        }
-        (None, Some(d)) => d.shape,
-        (Some(s), None) => {
-            let Some(full) = s.value.iter().copied().collect::<Option<Vec<u64>>>() else {
-                let d = Diagnostic::error(
-                    "not-yet-supported",
-                    format!("variable sizes (null) in the shape of input `{}` are not built yet", layer.name),
-                )
-                .at(s.span, "a size is null here")
-                .help("give a number, or data from which the size can be learned");
-                return Err(cx.sink.fail(d));
-            };
-            full
-        }
-        (Some(s), Some(d)) => {
-            let product = |v: &[u64]| v.iter().copied().fold(1u64, u64::saturating_mul);
-            let full: Option<Vec<u64>> = s.value.iter().copied().collect();
-            match full {
-                // Columns have no shape of their own: any with as many elements will do.
-                Some(full) if d.reshapes && product(&full) == product(&d.shape) => full,
-                _ if s.value.len() == d.shape.len()
-                    && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b)) =>
-                {
-                    d.shape
-                }
-                _ => {
-                    let text = format!("input `{}` is declared with another shape than its data has", layer.name);
-                    let mut e = Diagnostic::error("shape-mismatch", text)
-                        .at(s.span, "declared here")
-                        .note(format!("`{}` gives {:?} per sample", d.source, d.shape))
-                        .help(format!("write `shape: {:?}`, or leave `shape` out", d.shape));
-                    if d.reshapes {
-                        e = e.help(format!("any shape of {} numbers fits the columns", product(&d.shape)));
-                    }
-                    return Err(cx.sink.fail(e));
-                }
-            }
-        }
-    };
-    let mut dims = vec![Dim::batch()];
-    // A scalar per sample is a vector of one (3.1).
-    if shape.is_empty() {
-        dims.push(Dim::ONE);
-    }
-    for s in &shape {
-        if *s == 0 {
-            let d = Diagnostic::error("shape-mismatch", format!("a size of input `{}` is 0", layer.name))
-                .at(layer.span, "sizes are at least 1");
-            return Err(cx.sink.fail(d));
-        }
-        dims.push(Dim::constant(*s));
-    }
-    if Dim::product(&dims).coef() > MAX_ELEMENTS {
-        let d = Diagnostic::error("model-too-large", format!("one sample of input `{}` is too large", layer.name))
-            .at(layer.span, format!("its shape is {shape:?}"));
-        return Err(cx.sink.fail(d));
-    }
+/// A placeholder (3.1) of the shape that was inferred.
+fn input(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef) -> Result<NodeId, Reported> {
+    let sizes = cx.shapes.layers.get(at.0 as usize).and_then(LayerShape::sizes);
+    let Some(sizes) = sizes else { return Err(unsound(cx, layer)) };
+    let dims = std::iter::once(Dim::batch()).chain(sizes.into_iter().map(Dim::constant)).collect();
     Ok(cx.input(&layer.name, InputRole::Data, dims, Some(at)))
 }
 
@@ -150,29 +69,17 @@ fn state(
     shape: &[u64],
     init: Init,
 ) -> NodeId {
-    if cx.graph.states.iter().any(|s| s.name == name) {
-        let message = format!("two layers keep a tensor called `{name}`");
-        let help = format!("rename `{}`: the inner layers of a `dense` list are called NAME.0, NAME.1, …", layer.name);
-        cx.sink.push(Diagnostic::error("duplicate-tensor", message).at(layer.span, "this name is taken").help(help));
-    }
     let ty = Type::f32(shape.iter().map(|s| Dim::constant(*s)).collect());
-    if ty.len().coef() > MAX_ELEMENTS {
-        let message = format!("the tensor `{name}` of `{}` is too large", layer.kind.word());
-        let d = Diagnostic::error("model-too-large", message)
-            .at(layer.span, format!("it would have the shape {shape:?}"))
-            .help("use fewer units or kernels, or make the layers before it smaller");
-        cx.sink.push(d);
-    }
     let trainable = role == StateRole::Param && !layer.freeze;
     cx.graph.states.push(State { name, role, ty: ty.clone(), init, trainable });
     let index = u32::try_from(cx.graph.states.len() - 1).unwrap_or(u32::MAX);
     cx.graph.push(Node { op: Op::State { index }, args: Vec::new(), ty, layer: Some(at) })
 }
 
-fn flatten(cx: &mut Cx<'_>, at: LayerRef, x: From) -> NodeId {
+fn flatten(cx: &mut Cx<'_>, at: LayerRef, x: NodeId) -> NodeId {
     let mut b = cx.builder(at);
-    let shape = b.shape(x.node);
-    b.reshape(x.node, vec![shape[0], Dim::product(&shape[1..])])
+    let shape = b.shape(x);
+    b.reshape(x, vec![shape[0], Dim::product(&shape[1..])])
 }
 
 /// Successive affine maps over the last axis (3.2).
@@ -180,66 +87,44 @@ fn dense(
     cx: &mut Cx<'_>,
     layer: &Layer,
     at: LayerRef,
-    x: From,
+    x: NodeId,
     sizes: &[Spanned<u64>],
     flat: bool,
 ) -> Result<NodeId, Reported> {
     let mut x = x;
     if flat {
-        x.node = flatten(cx, at, x);
+        x = flatten(cx, at, x);
     }
     for (i, size) in sizes.iter().enumerate() {
-        let shape = cx.graph.shape(x.node).to_vec();
+        let shape = cx.graph.shape(x).to_vec();
         let Some(inputs) = shape.last().and_then(|d| d.as_const()).filter(|_| shape.len() >= 2) else {
-            let text = "`dense` needs an input whose last size is known".to_owned();
-            return Err(mismatch(
-                cx,
-                text,
-                (layer.span, "this layer".into()),
-                Some((x.id, x.node)),
-                "flatten or pool first".into(),
-            ));
+            return Err(unsound(cx, layer));
         };
-        if size.value == 0 {
-            let d = Diagnostic::error("invalid-value", "`dense` needs at least one unit").at(size.span, "found 0");
-            return Err(cx.sink.fail(d));
-        }
         let own = if i + 1 == sizes.len() { layer.name.clone() } else { format!("{}.{i}", layer.name) };
         let init = Init::GlorotUniform { fan_in: inputs, fan_out: size.value };
         let w = state(cx, layer, at, format!("{own}/kernel"), StateRole::Param, &[inputs, size.value], init);
         let bias = state(cx, layer, at, format!("{own}/bias"), StateRole::Param, &[size.value], Init::Constant(0.0));
         let mut b = cx.builder(at);
         let rows = Dim::product(&shape[..shape.len() - 1]);
-        let flat = b.reshape(x.node, vec![rows, Dim::constant(inputs)]);
+        let flat = b.reshape(x, vec![rows, Dim::constant(inputs)]);
         let y = b.op(Op::MatMul { ta: false, tb: false }, &[flat, w]);
         let y = b.add(y, bias);
         let mut out = shape;
         if let Some(last) = out.last_mut() {
             *last = Dim::constant(size.value);
         }
-        x.node = b.reshape(y, out);
+        x = b.reshape(y, out);
     }
-    Ok(x.node)
+    Ok(x)
 }
 
 /// Elementwise functions and softmax (3.4).
-fn activation(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, kind: Activation) -> Result<Value, Reported> {
-    let shape = cx.graph.shape(x.node).to_vec();
-    if kind == Activation::Softmax {
-        let from = &cx.kurfile.layers[x.id.0 as usize];
-        // The front end warns where a dense layer of one unit stands directly before.
-        if shape.last() == Some(&Dim::ONE) && !matches!(from.kind, LayerKind::Dense { .. }) {
-            let w = Diagnostic::warning("softmax-over-one", "a softmax over one unit always gives 1, so the model learns nothing")
-                .at(layer.span, "this softmax has nothing to choose from")
-                .also(from.span, "one unit comes from here")
-                .help("use `activation: sigmoid` for a probability, drop the activation for a number, or give one unit per class");
-            cx.sink.push(w);
-        }
-        let node = cx.builder(at).op(Op::Softmax { log: false }, &[x.node]);
-        return Ok(Value { node, logits: Some(x.node) });
-    }
+fn activation(cx: &mut Cx<'_>, at: LayerRef, x: NodeId, kind: Activation) -> Value {
     let mut b = cx.builder(at);
-    Ok(Value { node: elementwise(&mut b, kind, x.node), logits: None })
+    if kind == Activation::Softmax {
+        return Value { node: b.op(Op::Softmax { log: false }, &[x]), logits: Some(x) };
+    }
+    Value { node: elementwise(&mut b, kind, x), logits: None }
 }
 
 /// An elementwise activation.
@@ -289,92 +174,42 @@ fn elu(b: &mut Builder<'_>, x: NodeId, scale: f64, alpha: f64) -> NodeId {
 }
 
 /// Inverted dropout in training, identity otherwise (3.8).
-fn dropout(cx: &mut Cx<'_>, at: LayerRef, x: From, fraction: f64) -> NodeId {
+fn dropout(cx: &mut Cx<'_>, at: LayerRef, x: NodeId, fraction: f64) -> NodeId {
     let key = cx.next_random;
     cx.next_random += 1;
     if cx.mode != Mode::Train || fraction <= 0.0 {
-        return x.node;
+        return x;
     }
     let mut b = cx.builder(at);
     let seed = b.op(Op::Control(Control::Seed), &[]);
     let updates = b.op(Op::Control(Control::Updates), &[]);
-    let shape = b.shape(x.node);
+    let shape = b.shape(x);
     let u = b.shaped(Op::Random { key }, &[seed, updates], shape);
     let p = b.constant(fraction);
     let kept = b.map(ScalarOp::Le, &[p, u]);
     let scale = b.constant(1.0 / (1.0 - fraction));
     let zero = b.constant(0.0);
     let mask = b.map(ScalarOp::Select, &[kept, scale, zero]);
-    b.mul(x.node, mask)
+    b.mul(x, mask)
 }
 
 /// Inserts an axis of size 1 (3.10).
-fn expand(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, dimension: i64) -> Result<NodeId, Reported> {
-    let mut shape = cx.graph.shape(x.node).to_vec();
-    let rank = shape.len() - 1;
-    let Some(axis) = position(dimension, rank + 1) else {
-        let text = format!("cannot expand dimension {dimension} of a shape with {}", sizes(rank));
-        let help = format!("use a dimension from {} to {rank}", -i64::try_from(rank + 1).unwrap_or(0));
-        return Err(mismatch(cx, text, (layer.span, "out of range".into()), Some((x.id, x.node)), help));
-    };
+fn expand(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: NodeId, dimension: i64) -> Result<NodeId, Reported> {
+    let mut shape = cx.graph.shape(x).to_vec();
+    let Some(axis) = position(dimension, shape.len()) else { return Err(unsound(cx, layer)) };
     shape.insert(axis + 1, Dim::ONE);
-    Ok(cx.builder(at).reshape(x.node, shape))
+    Ok(cx.builder(at).reshape(x, shape))
 }
 
 /// Removes an axis of size 1 (3.10).
-fn squeeze(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: From, dimension: i64) -> Result<NodeId, Reported> {
-    let mut shape = cx.graph.shape(x.node).to_vec();
-    let rank = shape.len() - 1;
-    match position(dimension, rank) {
-        Some(axis) if shape[axis + 1] == Dim::ONE => {
-            shape.remove(axis + 1);
-            Ok(cx.builder(at).reshape(x.node, shape))
-        }
+fn squeeze(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: NodeId, dimension: i64) -> Result<NodeId, Reported> {
+    let mut shape = cx.graph.shape(x).to_vec();
+    match position(dimension, shape.len() - 1).filter(|axis| shape[axis + 1] == Dim::ONE) {
         Some(axis) => {
-            let size = shape[axis + 1].display(&cx.graph.symbols).to_string();
-            let text = format!("cannot squeeze dimension {dimension}: its size is {size}, not 1");
-            Err(mismatch(
-                cx,
-                text,
-                (layer.span, "this layer".into()),
-                Some((x.id, x.node)),
-                "squeeze a dimension of size 1, or use `flatten`".into(),
-            ))
+            shape.remove(axis + 1);
+            Ok(cx.builder(at).reshape(x, shape))
         }
-        None => {
-            let text = format!("cannot squeeze dimension {dimension} of a shape with {}", sizes(rank));
-            Err(mismatch(
-                cx,
-                text,
-                (layer.span, "out of range".into()),
-                Some((x.id, x.node)),
-                "count dimensions from 0, or from the end with -1".into(),
-            ))
-        }
-    }
-}
-
-/// `1 size`, `3 sizes`.
-fn sizes(n: usize) -> String {
-    format!("{n} size{}", if n == 1 { "" } else { "s" })
-}
-
-/// A dimension counted from either end, as an index below `n`.
-fn position(d: i64, n: usize) -> Option<usize> {
-    let n = i64::try_from(n).ok()?;
-    let i = if d < 0 { d + n } else { d };
-    (0..n).contains(&i).then(|| usize::try_from(i).ok()).flatten()
-}
-
-/// Output size and padding before the first cell of one spatial axis (3.3; TensorFlow's `same`).
-fn window(n: u64, k: u64, s: u64, border: Border) -> Option<(u64, u64)> {
-    match border {
-        Border::Same => {
-            let out = n.div_ceil(s);
-            let total = ((out - 1) * s + k).saturating_sub(n);
-            Some((out, total / 2))
-        }
-        Border::Valid => (k <= n).then(|| ((n - k) / s + 1, 0)),
+        None => Err(unsound(cx, layer)),
     }
 }
 
@@ -390,58 +225,26 @@ struct Windows {
 fn windows(
     cx: &mut Cx<'_>,
     layer: &Layer,
-    x: From,
-    size: &Spanned<Vec<u64>>,
+    x: NodeId,
+    size: &[u64],
     strides: &[u64],
     border: Border,
 ) -> Result<Windows, Reported> {
-    let word = layer.kind.word();
-    let d = size.value.len();
-    let shape = cx.graph.shape(x.node).to_vec();
-    if shape.len() != d + 2 {
-        let want = ["[width, channels]", "[height, width, channels]", "[depth, height, width, channels]"];
-        let want = want.get(d.wrapping_sub(1)).copied().unwrap_or("one to three spatial sizes and channels");
-        let found = cx.shape_text(x.node);
-        let text = format!("a {d}-D {word} needs an input of shape {want}, found {found}");
-        let help = if shape.len() + 1 == d + 2 {
-            "add the missing channel axis with `expand: -1` before this layer, or change `size`".to_owned()
-        } else {
-            match shape.len().saturating_sub(2) {
-                0 => format!(
-                    "a {word} needs a picture or a sequence: put it before `flatten` and `dense`, or leave it out"
-                ),
-                1 => "give `size` one number, since its input has one spatial axis".to_owned(),
-                axes => format!("give `size` {axes} numbers, one per spatial axis of its input"),
-            }
-        };
-        return Err(mismatch(
-            cx,
-            text,
-            (size.span, format!("{d} {} {d}-D", if d == 1 { "size makes it" } else { "sizes make it" })),
-            Some((x.id, x.node)),
-            help,
-        ));
-    }
-    let small = |v: u64| u32::try_from(v).ok().filter(|v| *v < 1 << 16);
-    let mut w = Windows { output: Vec::new(), pad: Vec::new(), stride: Vec::new(), window: Vec::new(), channels: 0 };
-    for i in 0..d {
-        let (n, k, s) = (shape[i + 1].as_const(), size.value[i], strides[i]);
-        let (Some(n), Some(k32), Some(s32)) = (n, small(k).filter(|k| *k > 0), small(s).filter(|s| *s > 0)) else {
-            let text = format!("size and strides of `{word}` must be from 1 to 65535");
-            let d = Diagnostic::error("invalid-value", text).at(size.span, format!("size {k}, stride {s}"));
-            return Err(cx.sink.fail(d));
-        };
-        let Some((out, pad)) = window(n, k, s, border) else {
-            let text = format!("the {word} window is larger than its input: {k} > {n} along axis {i}");
-            let help = "use a smaller `size`, `border: same`, or fewer pooling layers before".to_owned();
-            return Err(mismatch(cx, text, (size.span, format!("size {k}")), Some((x.id, x.node)), help));
+    let shape = cx.graph.shape(x).to_vec();
+    let [_, spatial @ .., channels] = shape.as_slice() else { return Err(unsound(cx, layer)) };
+    let Some(channels) = channels.as_const() else { return Err(unsound(cx, layer)) };
+    let mut w = Windows { output: Vec::new(), pad: Vec::new(), stride: Vec::new(), window: Vec::new(), channels };
+    for ((n, &k), &s) in spatial.iter().zip(size).zip(strides) {
+        let cells = n.as_const().and_then(|n| window(n, k, s, border));
+        let small = |v: u64| u32::try_from(v).ok();
+        let (Some((out, pad)), Some(k), Some(s)) = (cells, small(k), small(s)) else {
+            return Err(unsound(cx, layer));
         };
         w.output.push(Dim::constant(out));
         w.pad.push(small(pad).unwrap_or(0));
-        w.stride.push(s32);
-        w.window.push(k32);
+        w.stride.push(s);
+        w.window.push(k);
     }
-    w.channels = shape[d + 1].as_const().unwrap_or(0);
     Ok(w)
 }
 
@@ -450,20 +253,15 @@ fn convolution(
     cx: &mut Cx<'_>,
     layer: &Layer,
     at: LayerRef,
-    x: From,
+    x: NodeId,
     kernels: u64,
-    size: &Spanned<Vec<u64>>,
+    size: &[u64],
     strides: &[u64],
     border: Border,
 ) -> Result<NodeId, Reported> {
-    if kernels == 0 {
-        let d = Diagnostic::error("invalid-value", "`convolution` needs at least one kernel")
-            .at(layer.span, "`kernels` is 0");
-        return Err(cx.sink.fail(d));
-    }
     let w = windows(cx, layer, x, size, strides, border)?;
-    let field: u64 = size.value.iter().product();
-    let mut shape = size.value.clone();
+    let field: u64 = size.iter().product();
+    let mut shape = size.to_vec();
     shape.extend([w.channels, kernels]);
     let init = Init::GlorotUniform { fan_in: field * w.channels, fan_out: field * kernels };
     let kernel = state(cx, layer, at, format!("{}/kernel", layer.name), StateRole::Param, &shape, init);
@@ -471,7 +269,7 @@ fn convolution(
     let dilation = vec![1; w.stride.len()];
     let attrs = ConvAttrs { stride: w.stride, pad: w.pad, dilation, output: w.output };
     let mut b = cx.builder(at);
-    let y = b.op(Op::Conv(attrs), &[x.node, kernel]);
+    let y = b.op(Op::Conv(attrs), &[x, kernel]);
     Ok(b.add(y, bias))
 }
 
@@ -480,9 +278,9 @@ fn pool(
     cx: &mut Cx<'_>,
     layer: &Layer,
     at: LayerRef,
-    x: From,
+    x: NodeId,
     kind: PoolKind,
-    size: &Spanned<Vec<u64>>,
+    size: &[u64],
     strides: &[u64],
     border: Border,
 ) -> Result<NodeId, Reported> {
@@ -494,7 +292,7 @@ fn pool(
         pad: w.pad,
         output: w.output,
     };
-    Ok(cx.builder(at).op(Op::Pool(attrs), &[x.node]))
+    Ok(cx.builder(at).op(Op::Pool(attrs), &[x]))
 }
 
 /// Batch normalisation (3.7 and the design's section on semantics): batch statistics in training, running statistics
@@ -503,26 +301,15 @@ fn batch_normalization(
     cx: &mut Cx<'_>,
     layer: &Layer,
     at: LayerRef,
-    x: From,
+    x: NodeId,
     axis: i64,
     momentum: f64,
 ) -> Result<NodeId, Reported> {
-    let shape = cx.graph.shape(x.node).to_vec();
+    let shape = cx.graph.shape(x).to_vec();
     let Some(axis) = position(axis, shape.len()).filter(|a| *a > 0) else {
-        let text = format!("batch_normalization has no axis {axis} to keep in a shape with {}", sizes(shape.len() - 1));
-        let help = "the batch is axis 0; leave `axis` out to normalise the last axis".to_owned();
-        return Err(mismatch(cx, text, (layer.span, "out of range".into()), Some((x.id, x.node)), help));
+        return Err(unsound(cx, layer));
     };
-    let Some(c) = shape[axis].as_const() else {
-        let text = "batch_normalization needs a fixed size on its axis".to_owned();
-        return Err(mismatch(
-            cx,
-            text,
-            (layer.span, "this axis varies".into()),
-            Some((x.id, x.node)),
-            "choose another axis".into(),
-        ));
-    };
+    let Some(c) = shape[axis].as_const() else { return Err(unsound(cx, layer)) };
     let one = |cx: &mut Cx<'_>, name: &str, role, v| {
         state(cx, layer, at, format!("{}/{name}", layer.name), role, &[c], Init::Constant(v))
     };
@@ -538,8 +325,8 @@ fn batch_normalization(
     kept[axis] = shape[axis];
     let axes: Vec<usize> = (0..shape.len()).filter(|a| *a != axis).collect();
     let (mean, variance) = if from_batch {
-        let mean = b.mean(x.node, &axes);
-        let centred = b.sub(x.node, mean);
+        let mean = b.mean(x, &axes);
+        let centred = b.sub(x, mean);
         let sq = b.mul(centred, centred);
         (mean, b.mean(sq, &axes))
     } else {
@@ -558,7 +345,7 @@ fn batch_normalization(
         }
     }
     let mut b = cx.builder(at);
-    let centred = b.sub(x.node, mean);
+    let centred = b.sub(x, mean);
     let v = b.add_const(variance, BATCH_NORM_EPSILON);
     let root = b.map(ScalarOp::Sqrt, &[v]);
     let gamma = b.reshape(gamma, kept.clone());

@@ -3,6 +3,8 @@
 //! Shapes are collapsed first: axes of size 1 disappear, and neighbouring axes that every access walks through
 //! contiguously become one. What remains decides the form of the nest.
 
+use std::collections::BTreeMap;
+
 use kur_runtime::dim::{BATCH, Dim, Sym};
 
 use crate::ir::graph::{Graph, NodeId};
@@ -13,7 +15,7 @@ use crate::ir::op::{Control, Op};
 use crate::passes::fuse::{Cluster, ClusterKind, iteration_shape, root};
 
 /// What a kernel's buffer stands for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Buffer {
     /// The value of a node (never a reshape).
     Value(NodeId),
@@ -52,10 +54,11 @@ pub(super) fn lower(g: &Graph, cluster: &Cluster, target: &dyn Fn(NodeId) -> Opt
         g,
         cluster,
         target,
-        accesses: Vec::new(),
+        accesses: BTreeMap::new(),
         buffers: Vec::new(),
+        declared: BTreeMap::new(),
         decls: Vec::new(),
-        values: Vec::new(),
+        values: BTreeMap::new(),
         next_val: 0,
         body: Vec::new(),
         indices: Vec::new(),
@@ -69,13 +72,7 @@ pub(super) fn lower(g: &Graph, cluster: &Cluster, target: &dyn Fn(NodeId) -> Opt
     }
 }
 
-/// Strides of one access over the original axes; zero where the operand is stretched.
-struct Access_ {
-    what: Touch,
-    strides: Vec<Dim>,
-}
-
-#[derive(Clone, Copy, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Touch {
     Load(NodeId),
     Store(NodeId),
@@ -112,7 +109,7 @@ fn strides(own: &[Dim], shape: &[Dim]) -> Vec<Dim> {
 
 /// Merges neighbouring axes. The first reduced axis is kept apart from later ones when the innermost axis is kept: a
 /// sum over batch and space then runs as a sum of sums, which loses less precision than one long chain.
-fn collapse(shape: &[Dim], reduced: &[bool], accesses: &[Access_]) -> Vec<Axis> {
+fn collapse(shape: &[Dim], reduced: &[bool], accesses: &BTreeMap<Touch, Vec<Dim>>) -> Vec<Axis> {
     let columns = reduced.last() == Some(&false);
     let mut out: Vec<Axis> = Vec::new();
     for i in 0..shape.len() {
@@ -120,7 +117,7 @@ fn collapse(shape: &[Dim], reduced: &[bool], accesses: &[Access_]) -> Vec<Axis> 
             continue;
         }
         if let Some(p) = out.last_mut() {
-            let fits = accesses.iter().all(|a| a.strides[p.last] == a.strides[i].times(shape[i]));
+            let fits = accesses.values().all(|strides| strides[p.last] == strides[i].times(shape[i]));
             let apart = columns && reduced[i] && p.first == 0;
             if fits && p.reduced == reduced[i] && !apart {
                 p.last = i;
@@ -137,11 +134,14 @@ struct Emitter<'a> {
     g: &'a Graph,
     cluster: &'a Cluster,
     target: &'a dyn Fn(NodeId) -> Option<u32>,
-    accesses: Vec<Access_>,
+    /// Strides of each access over the original axes; zero where the operand is stretched.
+    accesses: BTreeMap<Touch, Vec<Dim>>,
     buffers: Vec<Buffer>,
+    /// Where a buffer is in `buffers`.
+    declared: BTreeMap<Buffer, usize>,
     decls: Vec<BufDecl>,
     /// Values computed so far.
-    values: Vec<(NodeId, Operand)>,
+    values: BTreeMap<NodeId, Operand>,
     next_val: u32,
     body: Vec<Stmt>,
     indices: Vec<IdxId>,
@@ -157,7 +157,7 @@ impl Emitter<'_> {
         for id in &self.cluster.nodes {
             let node = self.g.node(*id);
             if matches!(node.op, Op::Random { .. }) {
-                self.accesses.push(Access_ { what: Touch::Draw, strides: row_major(shape) });
+                self.accesses.insert(Touch::Draw, row_major(shape));
                 continue;
             }
             for a in &node.args {
@@ -165,27 +165,24 @@ impl Emitter<'_> {
                 if self.inside(*a) || matches!(op, Op::Const(_) | Op::Size(_) | Op::Control(_)) {
                     continue;
                 }
-                let s = match &node.op {
+                self.accesses.entry(Touch::Load(*a)).or_insert_with(|| match &node.op {
                     Op::Transpose { perm } => {
                         let own = row_major(self.g.shape(*a));
                         perm.iter().map(|p| own[*p]).collect()
                     }
                     _ => strides(self.g.shape(*a), shape),
-                };
-                if !self.accesses.iter().any(|x| x.what == Touch::Load(*a)) {
-                    self.accesses.push(Access_ { what: Touch::Load(*a), strides: s });
-                }
+                });
             }
         }
         for id in &self.cluster.outputs {
             let s = if reduce == Some(*id) { strides(self.g.shape(*id), shape) } else { row_major(shape) };
-            self.accesses.push(Access_ { what: Touch::Store(*id), strides: s });
+            self.accesses.insert(Touch::Store(*id), s);
         }
     }
 
     fn index(&self, what: Touch, axes: &[Axis]) -> Index {
         let zero = Vec::new();
-        let s = self.accesses.iter().find(|a| a.what == what).map_or(&zero, |a| &a.strides);
+        let s = self.accesses.get(&what).unwrap_or(&zero);
         let mut index = Index::default();
         // Kept axes are the outer loops, whatever their place in the shape.
         let (kept, reduced): (Vec<_>, Vec<_>) = axes.iter().zip(&self.indices).partition(|(a, _)| !a.reduced);
@@ -205,7 +202,7 @@ impl Emitter<'_> {
 
     /// The buffer of a value or state, declared on first use.
     fn buffer(&mut self, what: Buffer, access: Access) -> BufId {
-        if let Some(i) = self.buffers.iter().position(|b| *b == what) {
+        if let Some(&i) = self.declared.get(&what) {
             if self.decls[i].access != access {
                 self.decls[i].access = Access::InOut;
             }
@@ -219,6 +216,7 @@ impl Emitter<'_> {
             Buffer::Control => (Scalar::U32, Dim::from(2 + self.g.symbols.len())),
         };
         let name = format!("b{}", self.buffers.len());
+        self.declared.insert(what, self.buffers.len());
         self.buffers.push(what);
         self.decls.push(BufDecl { name, ty, access, len });
         BufId(u32::try_from(self.buffers.len() - 1).unwrap_or(u32::MAX))
@@ -247,27 +245,42 @@ impl Emitter<'_> {
     }
 
     /// The operand for a value: a literal, a computed value, or a load.
+    ///
+    /// What the value is computed from comes first, depth first. That is done without recursion: a cluster may hold
+    /// chains of any length.
     fn operand(&mut self, id: NodeId, axes: &[Axis]) -> Operand {
-        if let Some((_, v)) = self.values.iter().find(|(n, _)| *n == id) {
-            return *v;
-        }
-        let node = self.g.node(id);
-        let v = match &node.op {
-            Op::Const(c) => Operand::Lit(*c),
-            Op::Size(d) => self.size(*d),
-            Op::Control(Control::Seed) => Operand::Val(self.control(0)),
-            Op::Control(Control::Updates) => Operand::Val(self.control(1)),
-            _ if self.inside(id) => self.compute(id, axes),
-            _ => {
-                let buf = self.buffer(self.source(id), Access::In);
-                let val = self.fresh();
-                let index = self.index(Touch::Load(id), axes);
-                self.body.push(Stmt::Load { val, buf, index });
-                Operand::Val(val)
+        let mut waiting: Vec<NodeId> = Vec::new();
+        let mut at = id;
+        loop {
+            let node = self.g.node(at);
+            let v = match &node.op {
+                _ if self.values.contains_key(&at) => self.values[&at],
+                Op::Const(c) => Operand::Lit(*c),
+                Op::Size(d) => self.size(*d),
+                Op::Control(Control::Seed) => Operand::Val(self.control(0)),
+                Op::Control(Control::Updates) => Operand::Val(self.control(1)),
+                _ if self.inside(at) => {
+                    if let Some(next) = node.args.iter().find(|a| !self.values.contains_key(*a)) {
+                        waiting.push(at);
+                        at = *next;
+                        continue;
+                    }
+                    self.compute(at, axes)
+                }
+                _ => {
+                    let buf = self.buffer(self.source(at), Access::In);
+                    let val = self.fresh();
+                    let index = self.index(Touch::Load(at), axes);
+                    self.body.push(Stmt::Load { val, buf, index });
+                    Operand::Val(val)
+                }
+            };
+            self.values.insert(at, v);
+            match waiting.pop() {
+                Some(next) => at = next,
+                None => return v,
             }
-        };
-        self.values.push((id, v));
-        v
+        }
     }
 
     /// A size as a float: coefficient times the symbols' values.
@@ -322,7 +335,7 @@ impl Emitter<'_> {
         let nodes = self.cluster.nodes.clone();
         for id in &nodes {
             let v = self.compute_once(*id, axes);
-            self.values.push((*id, v));
+            self.values.insert(*id, v);
         }
         for id in self.cluster.outputs.clone() {
             let v = self.operand(id, axes);
@@ -348,8 +361,8 @@ impl Emitter<'_> {
 
     /// The value of a node of the cluster, computed at most once.
     fn compute_once(&mut self, id: NodeId, axes: &[Axis]) -> Operand {
-        match self.values.iter().find(|(n, _)| *n == id) {
-            Some((_, v)) => *v,
+        match self.values.get(&id) {
+            Some(v) => *v,
             None if matches!(self.g.node(id).op, Op::Const(_) | Op::Size(_) | Op::Control(_)) => self.operand(id, axes),
             None => self.compute(id, axes),
         }

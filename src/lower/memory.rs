@@ -35,23 +35,22 @@ pub fn plan(buffers: &[Lifetime]) -> (Vec<Place>, Vec<ArenaClass>) {
     for (c, class) in classes.iter_mut().enumerate() {
         let mut order: Vec<usize> = (0..buffers.len()).filter(|i| class_of[*i] == c).collect();
         order.sort_by_key(|i| (std::cmp::Reverse(buffers[*i].len.coef()), buffers[*i].first, *i));
-        let mut placed: Vec<(usize, u64, u64)> = Vec::new();
+        // What is placed, by offset: start and end, and the lifetime.
+        let mut placed: Vec<(u64, u64, Lifetime)> = Vec::new();
         for i in order {
-            let size = (buffers[i].len.coef() * 4).next_multiple_of(ALIGN);
-            let mut busy: Vec<(u64, u64)> = placed
-                .iter()
-                .filter(|(k, _, _)| buffers[*k].first <= buffers[i].last && buffers[i].first <= buffers[*k].last)
-                .map(|(_, start, end)| (*start, *end))
-                .collect();
-            busy.sort_unstable();
+            let own = buffers[i];
+            let size = (own.len.coef() * 4).next_multiple_of(ALIGN);
             let mut at = 0;
-            for (start, end) in busy {
-                if at + size <= start {
-                    break;
+            for (start, end, other) in &placed {
+                if other.first <= own.last && own.first <= other.last {
+                    if at + size <= *start {
+                        break;
+                    }
+                    at = at.max(*end);
                 }
-                at = at.max(end);
             }
-            placed.push((i, at, at + size));
+            let behind = placed.partition_point(|(start, _, _)| *start <= at);
+            placed.insert(behind, (at, at + size, own));
             class.unit_bytes = class.unit_bytes.max(at + size);
             places[i] = Place::Arena { class: u32::try_from(c).unwrap_or(u32::MAX), unit_offset: at };
         }

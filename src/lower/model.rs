@@ -1,16 +1,17 @@
-//! Typed Kurfile to graph IR, one graph per step. Shapes are inferred on the way; what does not fit is reported with
-//! the Kurfile places of both sides.
+//! Typed Kurfile with inferred shapes to graph IR, one graph per step. That the shapes fit is known before; findings
+//! here are about losses and targets.
 
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
 
 use super::layers;
 use super::losses;
-use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span};
+use crate::diag::{Diagnostic, Reported, Sink, SourceMap};
 use crate::ir::graph::{Builder, Graph, GraphResult, Layer, LayerRef, Node, NodeId, Role};
 use crate::ir::op::Op;
 use crate::ir::types::Type;
-use crate::model::types::{DataShape, Kurfile, LayerId, LayerKind};
+use crate::model::types::{DataShape, Kurfile, Layer as KurLayer, LayerId, LossKind};
+use crate::shapes::Shapes;
 
 /// Which step a graph is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,10 +49,11 @@ pub(super) struct Value {
 pub(super) struct Cx<'a> {
     pub(super) kurfile: &'a Kurfile,
     pub(super) mode: Mode,
-    pub(super) sources: &'a SourceMap,
+    /// Inferred shapes, one for each layer.
+    pub(super) shapes: &'a Shapes,
     pub(super) sink: &'a mut Sink,
     pub(super) graph: Graph,
-    /// Shapes known from data.
+    /// Shapes of targets known from data.
     pub(super) data: &'a [DataShape],
     /// Number of the next drawing operation.
     pub(super) next_random: u32,
@@ -91,8 +93,6 @@ pub fn shape_text(graph: &Graph, node: NodeId) -> String {
 pub struct Lowered {
     /// The graph: outputs for inference; loss and metrics for training and testing.
     pub graph: Graph,
-    /// Output shape without the batch and number of parameters, per Kurfile layer.
-    pub layers: Vec<(Vec<Dim>, u64)>,
     /// Shape without the batch per model output, and whether it is a softmax.
     pub outputs: Vec<(Vec<Dim>, bool)>,
 }
@@ -100,57 +100,36 @@ pub struct Lowered {
 /// Lowers one step.
 ///
 /// # Errors
-/// Shape errors, missing shapes, losses that do not fit; all of them are reported.
+/// Missing losses, targets that do not fit; all of them are reported.
 pub fn lower(
     kurfile: &Kurfile,
     mode: Mode,
+    shapes: &Shapes,
     data: &[DataShape],
     sources: &SourceMap,
     sink: &mut Sink,
 ) -> Result<Lowered, Reported> {
     let mut graph = Graph::new(mode.name());
     for l in &kurfile.layers {
-        let line = sources.line_col(l.span).0;
+        let line = sources.line(l.span);
         graph.layers.push(Layer { name: l.name.clone(), line, span: Some(l.span) });
     }
-    let mut cx = Cx { kurfile, mode, sources, sink, graph, data, next_random: 1, values: Vec::new() };
-    let mut failed = None;
-    let mut info = Vec::new();
+    let mut cx = Cx { kurfile, mode, shapes, sink, graph, data, next_random: 1, values: Vec::new() };
     for (i, layer) in kurfile.layers.iter().enumerate() {
-        let states = cx.graph.states.len();
         let at = LayerRef(u32::try_from(i).unwrap_or(u32::MAX));
-        let inputs: Option<Vec<Value>> = layer.inputs.iter().map(|l| cx.value(*l)).collect();
-        // A layer below a faulty one is not lowered: its shape is unknown, and the cause is reported already.
-        let value = match inputs {
-            None => None,
-            Some(inputs) => match layers::lower(&mut cx, layer, at, &inputs) {
-                Ok(v) => Some(v),
-                Err(e) => {
-                    failed = Some(e);
-                    None
-                }
-            },
-        };
-        cx.values.push(value);
-        let params = cx.graph.states[states..]
-            .iter()
-            .filter(|s| s.role == kur_runtime::plan::StateRole::Param)
-            .map(|s| s.ty.len().coef())
-            .sum();
-        let shape = value.map_or(Vec::new(), |v| cx.graph.shape(v.node)[1..].to_vec());
-        info.push((shape, params));
+        let inputs: Vec<Value> = layer.inputs.iter().filter_map(|l| cx.value(*l)).collect();
+        let value = layers::lower(&mut cx, layer, at, &inputs)?;
+        cx.values.push(Some(value));
     }
-    if let Some(e) = failed {
-        return Err(e);
+    let mut regression = vec![false; kurfile.outputs.len()];
+    for l in kurfile.losses.iter().filter(|l| l.kind == LossKind::MeanSquaredError) {
+        regression[l.output] = true;
     }
     let mut outputs = Vec::new();
-    for o in &kurfile.outputs {
+    for (o, regression) in kurfile.outputs.iter().zip(regression) {
         let Some(v) = cx.value(o.layer) else { continue };
         outputs.push((cx.graph.shape(v.node)[1..].to_vec(), v.logits.is_some()));
         // The test step leaves regressions behind too, so that errors can be told in the units of a scaled target.
-        let regression = kurfile.losses.iter().any(|l| {
-            l.kind == crate::model::types::LossKind::MeanSquaredError && kurfile.outputs[l.output].name == o.name
-        });
         if mode == Mode::Infer || mode == Mode::Test && regression {
             cx.graph.results.push(GraphResult { role: Role::Output(o.name.clone()), value: v.node });
         }
@@ -161,41 +140,14 @@ pub fn lower(
     cx.sink.check()?;
     let mut graph = cx.graph;
     graph.compact();
-    Ok(Lowered { graph, layers: info, outputs })
+    Ok(Lowered { graph, outputs })
 }
 
-/// Spans of a layer and of the layer it reads, for shape errors that concern both.
-pub(super) fn mismatch(
-    cx: &mut Cx<'_>,
-    message: String,
-    (layer, label): (Span, String),
-    from: Option<(LayerId, NodeId)>,
-    help: String,
-) -> Reported {
-    let mut d = Diagnostic::error("shape-mismatch", message).at(layer, label);
-    if let Some((id, node)) = from {
-        let producer = &cx.kurfile.layers[id.0 as usize];
-        let shape = cx.shape_text(node);
-        d = d.also(producer.span, format!("`{}` gives {shape} (batch not counted)", producer.kind.word()));
-        // The chain above it, so that one sees where the shape came from.
-        let mut chain = Vec::new();
-        let mut at = Some(id);
-        while let Some(l) = at {
-            let Some(v) = cx.value(l) else { break };
-            let k = &cx.kurfile.layers[l.0 as usize];
-            let line = cx.sources.line_col(k.span).0;
-            let what = match &k.kind {
-                LayerKind::Input { .. } => format!("input `{}`", k.name),
-                kind => kind.word().to_owned(),
-            };
-            chain.push(format!("{what} (line {line}) {}", cx.shape_text(v.node)));
-            at = k.inputs.first().copied();
-        }
-        chain.reverse();
-        const SHOWN: usize = 6;
-        let skip = chain.len().saturating_sub(SHOWN);
-        let dots = if skip > 0 { "… -> " } else { "" };
-        d = d.note(format!("shapes so far: {dots}{}", chain[skip..].join(" -> ")));
-    }
-    cx.sink.fail(d.help(help))
+/// The id of a finding about kurc itself: a shape that was not inferred as it is.
+pub const UNSOUND: &str = "internal";
+
+/// Shapes were inferred before; that lowering finds another one is a bug of kurc.
+pub(super) fn unsound(cx: &mut Cx<'_>, layer: &KurLayer) -> Reported {
+    let message = format!("`{}` does not have the shape that was inferred for it", layer.kind.word());
+    cx.sink.fail(Diagnostic::error(UNSOUND, message).at(layer.span, "this layer"))
 }

@@ -4,7 +4,9 @@
 //! through the arena and is copied at the end of the step.
 
 use std::cmp::Reverse;
-use std::collections::BinaryHeap;
+use std::collections::{BTreeMap, BTreeSet, BinaryHeap, HashMap};
+use std::fmt::Write as _;
+use std::hash::{DefaultHasher, Hasher};
 
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::{
@@ -16,7 +18,7 @@ use super::memory::{self, Lifetime};
 use crate::ir::graph::{Graph, NodeId, Role};
 use crate::ir::kernel::{Access, BufDecl, BufId, IdxId, Index, Kernel, LoopMode, Operand, Scalar, Stmt, ValId};
 use crate::ir::op::{ConvAttrs, Op, PoolAttrs};
-use crate::passes::fuse::{Cluster, ClusterKind, clusters, root};
+use crate::passes::fuse::{Cluster, ClusterKind, clusters, root, roots};
 use crate::passes::pipeline::OptLevel;
 
 /// Byte offsets of the states in the state block, by index.
@@ -31,24 +33,47 @@ pub struct StateLayout {
 pub struct KernelSet {
     /// Distinct kernels with unique names.
     pub kernels: Vec<Kernel>,
+    /// Kernels by the hash of what they do; never iterated.
+    same: HashMap<u64, Vec<usize>>,
+    /// Names that are taken.
+    names: BTreeSet<String>,
+    /// The number that the last kernel of a name got.
+    numbers: BTreeMap<String, u32>,
 }
 
 impl KernelSet {
     /// The index of a kernel, added if no equal one is there.
     fn intern(&mut self, mut kernel: Kernel) -> u32 {
-        let base = kernel.name.clone();
+        let twins = self.same.entry(digest(&kernel)).or_default();
         let equal = |k: &Kernel| k.bufs == kernel.bufs && k.body == kernel.body && k.symbols == kernel.symbols;
-        if let Some(i) = self.kernels.iter().position(equal) {
-            return u32::try_from(i).unwrap_or(u32::MAX);
+        if let Some(i) = twins.iter().find(|i| equal(&self.kernels[**i])) {
+            return u32::try_from(*i).unwrap_or(u32::MAX);
         }
-        let mut number = 1;
-        while self.kernels.iter().any(|k| k.name == kernel.name) {
-            number += 1;
+        twins.push(self.kernels.len());
+        let base = kernel.name.clone();
+        let number = self.numbers.entry(base.clone()).or_insert(1);
+        while !self.names.insert(kernel.name.clone()) {
+            *number += 1;
             kernel.name = format!("{base}_{number}");
         }
         self.kernels.push(kernel);
         u32::try_from(self.kernels.len() - 1).unwrap_or(u32::MAX)
     }
+}
+
+/// A hash of what a kernel does, its name left out. The printed form is hashed because floats have no hash.
+fn digest(kernel: &Kernel) -> u64 {
+    struct Feed(DefaultHasher);
+    impl std::fmt::Write for Feed {
+        fn write_str(&mut self, s: &str) -> std::fmt::Result {
+            self.0.write(s.as_bytes());
+            Ok(())
+        }
+    }
+    let mut feed = Feed(DefaultHasher::new());
+    // Writing to a hasher cannot fail.
+    let _ = write!(feed, "{:?} {:?} {:?}", kernel.bufs, kernel.body, kernel.symbols);
+    feed.0.finish()
 }
 
 /// A launch before its buffers are placed.
@@ -62,17 +87,23 @@ struct Draft {
 #[must_use]
 pub fn schedule(g: &Graph, level: OptLevel, states: &StateLayout, kernels: &mut KernelSet) -> Plan {
     let clusters = clusters(g, level);
+    let roots = roots(g);
     let mut home: Vec<Option<usize>> = vec![None; g.nodes.len()];
     for (c, cluster) in clusters.iter().enumerate() {
         for o in &cluster.outputs {
             home[o.index()] = Some(c);
         }
     }
-    let deps = dependencies(g, &clusters, &home);
-    let in_place = in_place_updates(g, &clusters, &home, &deps);
-    let order = order(g, &clusters, &deps, &in_place);
+    let deps = dependencies(g, &clusters, &home, &roots);
+    let readers = readers(g, &clusters, &roots);
+    let in_place = in_place_updates(g, &clusters, &home, &deps, &readers, &roots);
+    let order = order(&clusters, &deps, &home, &readers, &in_place);
 
-    let target = |id: NodeId| in_place.iter().find(|(v, _)| *v == id).map(|(_, s)| *s);
+    let mut replaces: Vec<Option<u32>> = vec![None; g.nodes.len()];
+    for (value, state) in &in_place {
+        replaces[value.index()] = Some(*state);
+    }
+    let target = |id: NodeId| replaces[id.index()];
     let mut drafts: Vec<Draft> = Vec::new();
     for c in order {
         let cluster = &clusters[c];
@@ -114,7 +145,7 @@ pub fn schedule(g: &Graph, level: OptLevel, states: &StateLayout, kernels: &mut 
 }
 
 /// Clusters that each cluster reads from.
-fn dependencies(g: &Graph, clusters: &[Cluster], home: &[Option<usize>]) -> Vec<Vec<usize>> {
+fn dependencies(g: &Graph, clusters: &[Cluster], home: &[Option<usize>], roots: &[NodeId]) -> Vec<Vec<usize>> {
     clusters
         .iter()
         .enumerate()
@@ -123,7 +154,7 @@ fn dependencies(g: &Graph, clusters: &[Cluster], home: &[Option<usize>]) -> Vec<
                 .nodes
                 .iter()
                 .flat_map(|id| &g.node(*id).args)
-                .filter_map(|a| home[root(g, *a).index()])
+                .filter_map(|a| home[roots[a.index()].index()])
                 .filter(|d| *d != c)
                 .collect();
             out.sort_unstable();
@@ -133,16 +164,19 @@ fn dependencies(g: &Graph, clusters: &[Cluster], home: &[Option<usize>]) -> Vec<
         .collect()
 }
 
-/// Clusters that load a state's old value.
-fn readers(g: &Graph, clusters: &[Cluster], state: u32) -> Vec<usize> {
-    let reads = |cluster: &Cluster| {
-        cluster
-            .nodes
-            .iter()
-            .flat_map(|id| &g.node(*id).args)
-            .any(|a| g.node(root(g, *a)).op == Op::State { index: state })
-    };
-    (0..clusters.len()).filter(|c| reads(&clusters[*c])).collect()
+/// Per state the clusters that load its old value, in order.
+fn readers(g: &Graph, clusters: &[Cluster], roots: &[NodeId]) -> Vec<Vec<usize>> {
+    let mut out: Vec<Vec<usize>> = vec![Vec::new(); g.states.len()];
+    for (c, cluster) in clusters.iter().enumerate() {
+        for a in cluster.nodes.iter().flat_map(|id| &g.node(*id).args) {
+            if let Op::State { index } = g.node(roots[a.index()]).op
+                && out[index as usize].last() != Some(&c)
+            {
+                out[index as usize].push(c);
+            }
+        }
+    }
+    out
 }
 
 /// Updates that may overwrite their state directly: (value, state).
@@ -151,6 +185,8 @@ fn in_place_updates(
     clusters: &[Cluster],
     home: &[Option<usize>],
     deps: &[Vec<usize>],
+    readers: &[Vec<usize>],
+    roots: &[NodeId],
 ) -> Vec<(NodeId, u32)> {
     let mut forward: Vec<Vec<usize>> = vec![Vec::new(); clusters.len()];
     for (c, d) in deps.iter().enumerate() {
@@ -159,45 +195,57 @@ fn in_place_updates(
         }
     }
     let mut out: Vec<(NodeId, u32)> = Vec::new();
-    let read_as_result = |s: u32| g.results.iter().any(|r| g.node(root(g, r.value)).op == Op::State { index: s });
+    let mut taken = vec![false; g.nodes.len()];
+    let mut read_as_result = vec![false; g.states.len()];
     for r in &g.results {
+        if let Op::State { index } = g.node(roots[r.value.index()]).op {
+            read_as_result[index as usize] = true;
+        }
+    }
+    // The search that saw a cluster last, so that no search has to clear what another one marked.
+    let mut seen = vec![0usize; clusters.len()];
+    for (search, r) in g.results.iter().enumerate() {
         let Role::Update(state) = r.role else { continue };
         let Some(c) = home[r.value.index()] else { continue };
-        let same_shape = |a: &NodeId| match g.node(root(g, *a)).op {
+        let same_shape = |a: &NodeId| match g.node(roots[a.index()]).op {
             Op::State { index } if index == state => g.shape(*a) == g.shape(r.value),
             _ => true,
         };
         let aligned = clusters[c].kind == ClusterKind::Loop
             && clusters[c].nodes.iter().all(|id| !matches!(g.node(*id).op, Op::Transpose { .. }))
             && clusters[c].nodes.iter().flat_map(|id| &g.node(*id).args).all(same_shape);
-        let taken = out.iter().any(|(v, _)| *v == r.value);
-        if !aligned || taken || read_as_result(state) {
+        if !aligned || taken[r.value.index()] || read_as_result[state as usize] {
             continue;
         }
         // Every other reader of the old value must be able to run before: none may follow from this cluster, also
         // not through the orderings that earlier decisions imply.
-        let others: Vec<usize> = readers(g, clusters, state).into_iter().filter(|x| *x != c).collect();
-        let mut seen = vec![false; clusters.len()];
-        let mut stack = vec![c];
+        let others = || readers[state as usize].iter().copied().filter(|x| *x != c);
+        let mut stack = if others().next().is_some() { vec![c] } else { Vec::new() };
         while let Some(x) = stack.pop() {
-            if std::mem::replace(&mut seen[x], true) {
-                continue;
+            if std::mem::replace(&mut seen[x], search + 1) != search + 1 {
+                stack.extend(&forward[x]);
             }
-            stack.extend(&forward[x]);
         }
-        if others.iter().any(|o| seen[*o]) {
+        if others().any(|o| seen[o] == search + 1) {
             continue;
         }
-        for o in others {
+        for o in others() {
             forward[o].push(c);
         }
+        taken[r.value.index()] = true;
         out.push((r.value, state));
     }
     out
 }
 
 /// A topological order that follows the graph's own order as closely as it can.
-fn order(g: &Graph, clusters: &[Cluster], deps: &[Vec<usize>], in_place: &[(NodeId, u32)]) -> Vec<usize> {
+fn order(
+    clusters: &[Cluster],
+    deps: &[Vec<usize>],
+    home: &[Option<usize>],
+    readers: &[Vec<usize>],
+    in_place: &[(NodeId, u32)],
+) -> Vec<usize> {
     let n = clusters.len();
     let mut next: Vec<Vec<usize>> = vec![Vec::new(); n];
     let mut waits = vec![0usize; n];
@@ -211,10 +259,10 @@ fn order(g: &Graph, clusters: &[Cluster], deps: &[Vec<usize>], in_place: &[(Node
         }
     }
     for (value, state) in in_place {
-        let Some(writer) = clusters.iter().position(|c| c.outputs.contains(value)) else { continue };
-        for r in readers(g, clusters, *state) {
-            if r != writer {
-                edge(r, writer);
+        let Some(writer) = home[value.index()] else { continue };
+        for r in &readers[*state as usize] {
+            if *r != writer {
+                edge(*r, writer);
             }
         }
     }
@@ -373,13 +421,13 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
     let drafts_len = drafts.len();
     let mut slot: Vec<Option<usize>> = vec![None; g.nodes.len()];
     let mut lifetimes: Vec<Lifetime> = Vec::new();
-    let mut copies: Vec<(u32, usize)> = Vec::new();
+    let mut copies: Vec<Option<usize>> = vec![None; g.results.len()];
     for (at, d) in drafts.iter().enumerate() {
         for b in &d.buffers {
             if let Buffer::Result(i) = *b
-                && copies.iter().all(|(k, _)| *k != i)
+                && copies[i as usize].is_none()
             {
-                copies.push((i, lifetimes.len()));
+                copies[i as usize] = Some(lifetimes.len());
                 let len = g.ty(g.results[i as usize].value).len();
                 lifetimes.push(Lifetime { len, first: at, last: drafts_len });
             }
@@ -404,10 +452,7 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
     let (places, arena) = memory::plan(&lifetimes);
     let place = |b: Buffer| match b {
         Buffer::Control => Place::Input { index: control },
-        Buffer::Result(i) => {
-            let found = copies.iter().find(|(k, _)| *k == i);
-            found.map_or(Place::Arena { class: u32::MAX, unit_offset: 0 }, |(_, s)| places[*s])
-        }
+        Buffer::Result(i) => copies[i as usize].map_or(Place::Arena { class: u32::MAX, unit_offset: 0 }, |s| places[s]),
         Buffer::State(i) => Place::State { offset: states.offsets.get(i as usize).copied().unwrap_or(u64::MAX) },
         Buffer::Value(id) => match (input_index[id.index()], slot[id.index()]) {
             (Some(index), _) => Place::Input { index },
@@ -423,8 +468,7 @@ fn finish(g: &Graph, mut drafts: Vec<Draft>, states: &StateLayout, target: &dyn 
             Role::Update(_) | Role::Gradient(_) => continue,
         };
         let own = Buffer::Result(u32::try_from(i).unwrap_or(u32::MAX));
-        let copied = copies.iter().any(|(k, _)| *k as usize == i);
-        let at = place(if copied { own } else { buffer_of(g, r.value, target) });
+        let at = place(if copies[i].is_some() { own } else { buffer_of(g, r.value, target) });
         results.push(ResultSlot { name, role, place: at, shape: g.shape(r.value).to_vec() });
     }
     let launches = drafts

@@ -9,7 +9,7 @@ use super::report::values::wrong_type;
 use super::table::{self, Key};
 
 /// Keys of any section. A merge key (`<<: *train` in `test`) may bring them where they mean nothing; that is no mistake.
-const SECTION_KEYS: &[&str] = &[
+pub(super) const SECTION_KEYS: &[&str] = &[
     "data",
     "provider",
     "weights",

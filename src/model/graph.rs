@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::diag::{Reported, Span};
+use crate::diag::{Reported, Span, Suggestions};
 
 use super::containers::{Node, NodeKind};
 use super::cx::Cx;
@@ -147,6 +147,7 @@ fn is_reuse(node: &Node) -> bool {
 /// The nodes each node reads. Broken references are reported and left out.
 fn edges(cx: &mut Cx<'_>, nodes: &[Node], names: &BTreeMap<String, usize>) -> Vec<Vec<usize>> {
     let known: Vec<&str> = names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
+    let mut suggestions = Suggestions::new(known);
     let mut all = Vec::with_capacity(nodes.len());
     for (i, node) in nodes.iter().enumerate() {
         let is_input = matches!(node.kind, NodeKind::Layer(LayerKind::Input { .. }));
@@ -157,7 +158,7 @@ fn edges(cx: &mut Cx<'_>, nodes: &[Node], names: &BTreeMap<String, usize>) -> Ve
                 for name in &inputs.value {
                     match names.get(&name.value) {
                         Some(&j) => own.push(j),
-                        None => cx.push(unknown_input(&name.value, name.span, &known)),
+                        None => cx.push(unknown_input(&name.value, name.span, suggestions.next())),
                     }
                 }
                 let joins = match &node.kind {
@@ -187,39 +188,52 @@ fn consumed(inputs: &[Vec<usize>], count: usize) -> Vec<bool> {
 }
 
 /// Nodes without inputs first, then repeated passes in file order (kur-reference 2.4.3).
+///
+/// The passes are not made: a node's pass is that of its latest input, or the one after it when that input stands
+/// further down in the file, so one walk along the edges finds them all.
 fn order(cx: &mut Cx<'_>, nodes: &[Node], inputs: &[Vec<usize>]) -> Result<Vec<usize>, Reported> {
-    let mut order: Vec<usize> = (0..nodes.len()).filter(|&i| inputs[i].is_empty()).collect();
-    let mut done = vec![false; nodes.len()];
-    order.iter().for_each(|&i| done[i] = true);
-    while order.len() < nodes.len() {
-        let before = order.len();
-        for i in 0..nodes.len() {
-            if !done[i] && inputs[i].iter().all(|&j| done[j]) {
-                done[i] = true;
+    let count = nodes.len();
+    let mut readers: Vec<Vec<usize>> = vec![Vec::new(); count];
+    for (i, own) in inputs.iter().enumerate() {
+        own.iter().for_each(|&j| readers[j].push(i));
+    }
+    let mut waits: Vec<usize> = inputs.iter().map(Vec::len).collect();
+    let mut pass = vec![0usize; count];
+    let mut order: Vec<usize> = (0..count).filter(|&i| waits[i] == 0).collect();
+    let mut next = 0;
+    while let Some(&j) = order.get(next) {
+        next += 1;
+        for &i in &readers[j] {
+            let again = usize::from(pass[j] == 0 || j > i);
+            pass[i] = pass[i].max(pass[j] + again);
+            waits[i] -= 1;
+            if waits[i] == 0 {
                 order.push(i);
             }
         }
-        if order.len() == before {
-            let circle = circle(inputs, &done);
-            let places: Vec<(Span, String)> =
-                circle.iter().map(|&i| (nodes[i].span, nodes[i].name.value.clone())).collect();
-            return Err(cx.fail(cyclic_inputs(&places)));
-        }
     }
+    if order.len() < count {
+        let circle = circle(inputs, &waits);
+        let places: Vec<(Span, String)> =
+            circle.iter().map(|&i| (nodes[i].span, nodes[i].name.value.clone())).collect();
+        return Err(cx.fail(cyclic_inputs(&places)));
+    }
+    order.sort_unstable_by_key(|&i| (pass[i], i));
     Ok(order)
 }
 
-/// The nodes of one circle among those that could not be ordered, in the order in which values would flow.
-fn circle(inputs: &[Vec<usize>], done: &[bool]) -> Vec<usize> {
+/// The nodes of one circle among those that still wait for inputs, in the order in which values would flow.
+fn circle(inputs: &[Vec<usize>], waits: &[usize]) -> Vec<usize> {
     let mut path: Vec<usize> = Vec::new();
-    let mut at = done.iter().position(|d| !d).unwrap_or(0);
-    while !path.contains(&at) {
+    let mut place: Vec<Option<usize>> = vec![None; inputs.len()];
+    let mut at = waits.iter().position(|w| *w > 0).unwrap_or(0);
+    while place[at].is_none() {
+        place[at] = Some(path.len());
         path.push(at);
-        // A node that could not be ordered has an input that could not be ordered.
-        at = inputs[at].iter().copied().find(|&j| !done[j]).unwrap_or(at);
+        // A node that waits has an input that waits.
+        at = inputs[at].iter().copied().find(|&j| waits[j] > 0).unwrap_or(at);
     }
-    let start = path.iter().position(|&i| i == at).unwrap_or(0);
-    let mut circle = path.split_off(start);
+    let mut circle = path.split_off(place[at].unwrap_or(0));
     circle.sort_unstable();
     circle
 }

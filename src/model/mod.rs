@@ -12,9 +12,11 @@ mod evaluate;
 mod explain;
 mod fields;
 mod graph;
+mod lint;
 mod overrides;
 mod report;
 mod resolved;
+mod schema;
 mod sections;
 mod table;
 pub mod types;
@@ -23,6 +25,7 @@ pub use data::{Data, data, merged};
 pub use dump::dump;
 pub use explain::explain;
 pub use overrides::Overrides;
+pub use schema::schema;
 
 use std::sync::Arc;
 
@@ -93,6 +96,7 @@ impl<'a> Loader<'a> {
             });
         };
         sections::check_names(&mut self.cx, entries);
+        lint::check_includes(&mut self.cx, &root);
         let expander = Expander::default();
         self.base_scope(&expander, &root);
         let settings = self.settings(&root);
@@ -107,7 +111,7 @@ impl<'a> Loader<'a> {
             e.as_ref().map(|(span, e)| Spanned { value: e.section.clone(), span: *span })
         };
         let weights = |e: &Option<(Span, Evaluation)>| e.as_ref().and_then(|(_, e)| e.weights.clone());
-        Ok(Kurfile {
+        let kurfile = Kurfile {
             name: stem(&self.path),
             seed: settings.seed,
             compat_kur: settings.compat_kur,
@@ -126,7 +130,9 @@ impl<'a> Loader<'a> {
             unbuilt: std::mem::take(&mut self.cx.unbuilt),
             messages: std::mem::take(&mut self.cx.messages),
             resolved: resolved::print(&self.printed),
-        })
+        };
+        lint::check(&mut self.cx, &root, &kurfile);
+        Ok(kurfile)
     }
 
     /// The outermost names (kur-reference 1.4, items 5 and 6).

@@ -11,6 +11,8 @@
 //! * A reduction takes in the loop nodes that only it reads.
 //! * Values made of counters and constants alone (dropout masks) are computed again wherever they are read.
 
+use std::collections::BTreeSet;
+
 use kur_runtime::dim::Dim;
 
 use super::pipeline::OptLevel;
@@ -47,6 +49,17 @@ pub fn root(g: &Graph, mut id: NodeId) -> NodeId {
         id = g.node(id).args[0];
     }
     id
+}
+
+/// The [`root`] of every node. Where all are needed, this is the way that takes no longer for chains of reshapes.
+#[must_use]
+pub fn roots(g: &Graph) -> Vec<NodeId> {
+    let mut out: Vec<NodeId> = Vec::with_capacity(g.nodes.len());
+    for id in g.ids() {
+        let node = g.node(id);
+        out.push(if node.op == Op::Reshape { out[node.args[0].index()] } else { id });
+    }
+    out
 }
 
 /// Whether a node is written into each reader's code rather than stored.
@@ -194,7 +207,8 @@ fn collect(
         clusters.push(Cluster { kind, nodes: Vec::new(), outputs: Vec::new() });
         clusters.len() - 1
     };
-    let needed = needed_as_buffer(g, is_loop, generator);
+    let roots = roots(g);
+    let needed = needed_as_buffer(g, is_loop, generator, &roots);
     for id in g.ids() {
         let i = id.index();
         let node = g.node(id);
@@ -235,10 +249,12 @@ fn collect(
             continue;
         }
         let mut all = cluster.nodes.clone();
+        let mut has: BTreeSet<NodeId> = all.iter().copied().collect();
+        let shape = iteration_shape(g, cluster);
         let mut k = 0;
         while k < all.len() {
             for a in &g.node(all[k]).args {
-                if generator[a.index()] && !all.contains(a) && g.shape(*a) == iteration_shape(g, cluster) {
+                if generator[a.index()] && g.shape(*a) == shape && has.insert(*a) {
                     all.push(*a);
                 }
             }
@@ -250,14 +266,14 @@ fn collect(
     // Outputs: what is read outside, through reshapes too.
     let mut read = vec![false; n];
     for r in &g.results {
-        read[root(g, r.value).index()] = true;
+        read[roots[r.value.index()].index()] = true;
     }
     for id in g.ids() {
         if g.node(id).op == Op::Reshape {
             continue;
         }
         for a in &g.node(id).args {
-            let source = root(g, *a);
+            let source = roots[a.index()];
             let inside =
                 source == *a && cluster_of[id.index()].is_some() && cluster_of[id.index()] == cluster_of[a.index()];
             let copied = generator[a.index()] && source == *a && cluster_of[a.index()].is_none();
@@ -286,15 +302,15 @@ pub fn iteration_shape<'g>(g: &'g Graph, c: &Cluster) -> &'g [Dim] {
 
 /// Immediates and generators that someone needs in memory: library calls, reshapes, transpositions, results, and
 /// readers of another shape.
-fn needed_as_buffer(g: &Graph, is_loop: &[bool], generator: &[bool]) -> Vec<bool> {
+fn needed_as_buffer(g: &Graph, is_loop: &[bool], generator: &[bool], roots: &[NodeId]) -> Vec<bool> {
     let mut out = vec![false; g.nodes.len()];
     for r in &g.results {
-        out[root(g, r.value).index()] = true;
+        out[roots[r.value.index()].index()] = true;
     }
     for id in g.ids() {
         let node = g.node(id);
         for a in &node.args {
-            let x = root(g, *a);
+            let x = roots[a.index()];
             let inlined = match node.op {
                 Op::Reshape => continue,
                 Op::Reduce { .. } => true,

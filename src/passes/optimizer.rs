@@ -26,7 +26,14 @@ pub(super) fn run(cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
         })
         .collect();
     graph.results.retain(|r| !matches!(r.role, Role::Gradient(_)));
-    let params: Vec<NodeId> = grads.iter().map(|(i, _)| state_node(graph, *i)).collect();
+    let mut nodes: Vec<Option<NodeId>> = vec![None; graph.states.len()];
+    for id in graph.ids() {
+        if let Op::State { index } = graph.node(id).op {
+            nodes[index as usize].get_or_insert(id);
+        }
+    }
+    let params: Vec<NodeId> =
+        grads.iter().map(|(i, _)| nodes[*i as usize].unwrap_or_else(|| state_node(graph, *i))).collect();
     let scale = norm_scale(graph, &grads, opt.clip);
     let rate = rate(graph, &opt.kind, opt.learning_rate, opt.decay);
     for ((index, grad), param) in grads.into_iter().zip(params) {
@@ -49,12 +56,10 @@ pub(super) fn run(cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
     Ok(true)
 }
 
+/// Appends the node that reads a state.
 fn state_node(graph: &mut Graph, index: u32) -> NodeId {
-    let found = graph.ids().find(|id| graph.node(*id).op == Op::State { index });
-    found.unwrap_or_else(|| {
-        let ty = graph.states[index as usize].ty.clone();
-        graph.push(crate::ir::graph::Node { op: Op::State { index }, args: Vec::new(), ty, layer: None })
-    })
+    let ty = graph.states[index as usize].ty.clone();
+    graph.push(crate::ir::graph::Node { op: Op::State { index }, args: Vec::new(), ty, layer: None })
 }
 
 /// A new optimizer state of the shape of a parameter, starting at 0.

@@ -146,16 +146,27 @@ impl Object for LiveList {
 
 /// A mapping of names that grows while the model is read: `tags`, `oldest`.
 #[derive(Clone, Debug, Default)]
-pub struct LiveMap(Arc<RwLock<Vec<(String, String)>>>);
+pub struct LiveMap(Arc<RwLock<Names>>);
+
+#[derive(Debug, Default)]
+struct Names {
+    pairs: Vec<(String, String)>,
+    /// Where a key is in `pairs`; never iterated.
+    places: BTreeMap<String, usize>,
+}
 
 impl LiveMap {
     /// Sets a key; with `keep`, the first value stays.
     pub fn set(&self, key: &str, value: &str, keep: bool) {
-        let mut map = self.0.write().unwrap_or_else(PoisonError::into_inner);
-        match map.iter_mut().find(|(k, _)| k == key) {
+        let mut guard = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let Names { pairs, places } = &mut *guard;
+        match places.get(key) {
             Some(_) if keep => {}
-            Some((_, v)) => value.clone_into(v),
-            None => map.push((key.to_owned(), value.to_owned())),
+            Some(place) => value.clone_into(&mut pairs[*place].1),
+            None => {
+                places.insert(key.to_owned(), pairs.len());
+                pairs.push((key.to_owned(), value.to_owned()));
+            }
         }
     }
 }
@@ -163,12 +174,12 @@ impl LiveMap {
 impl Object for LiveMap {
     fn get_value(self: &Arc<Self>, key: &Jinja) -> Option<Jinja> {
         let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        map.iter().find(|(k, _)| Some(k.as_str()) == key.as_str()).map(|(_, v)| Jinja::from(v.as_str()))
+        map.places.get(key.as_str()?).map(|place| Jinja::from(map.pairs[*place].1.as_str()))
     }
 
     fn enumerate(self: &Arc<Self>) -> Enumerator {
         let map = self.0.read().unwrap_or_else(PoisonError::into_inner);
-        Enumerator::Values(map.iter().map(|(k, _)| Jinja::from(k.as_str())).collect())
+        Enumerator::Values(map.pairs.iter().map(|(k, _)| Jinja::from(k.as_str())).collect())
     }
 }
 

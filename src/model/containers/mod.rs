@@ -66,7 +66,7 @@ pub(super) enum How {
 }
 
 /// A type of container.
-pub(super) struct ContainerType {
+pub(in crate::model) struct ContainerType {
     /// The Kurfile word.
     pub(super) word: &'static str,
     /// Its argument.
@@ -96,7 +96,7 @@ const fn operator(word: &'static str, form: Ty, how: How, doc: &'static str) -> 
 }
 
 /// All containers: layers, then operators.
-pub(super) static CONTAINERS: &[ContainerType] = &[
+pub(in crate::model) static CONTAINERS: &[ContainerType] = &[
     layer("input", input::FORM, input::input, "data that enters the model"),
     layer("dense", dense::FORM, dense::dense, "fully connected units over the last axis"),
     layer("convolution", convolution::FORM, convolution::convolution, "convolution in one to three dimensions"),

@@ -14,7 +14,7 @@ pub(super) const MAX_DEPTH: usize = 50;
 /// The `templates` section: bodies are kept as they are written and evaluated at each use.
 #[derive(Debug, Default)]
 pub(crate) struct Templates {
-    bodies: BTreeMap<String, (Value, Vec<Value>)>,
+    bodies: BTreeMap<String, Vec<Value>>,
 }
 
 impl Templates {
@@ -47,7 +47,7 @@ impl Templates {
                     Vec::new()
                 }
             };
-            bodies.insert(name.to_owned(), (e.key.clone(), body));
+            bodies.insert(name.to_owned(), body);
         }
         Templates { bodies }
     }
@@ -64,11 +64,6 @@ impl Templates {
 
     /// The body of a template.
     pub(super) fn body(&self, name: &str) -> &[Value] {
-        self.bodies.get(name).map_or(&[], |(_, body)| body)
-    }
-
-    /// Names of templates with their keys.
-    pub(crate) fn keys(&self) -> impl Iterator<Item = (&str, &Value)> {
-        self.bodies.iter().map(|(name, (key, _))| (name.as_str(), key))
+        self.bodies.get(name).map_or(&[], Vec::as_slice)
     }
 }

@@ -58,9 +58,12 @@ pub(crate) fn empty_inputs(value: &Value) -> Diagnostic {
 
 /// Layers that wait for each other.
 pub(crate) fn cyclic_inputs(spans: &[(Span, String)]) -> Diagnostic {
-    let names: Vec<String> = spans.iter().map(|(_, n)| format!("`{n}`")).collect();
-    let d = Diagnostic::error("cyclic-inputs", format!("layers wait for each other in a circle: {}", names.join(", ")));
-    spans.iter().enumerate().fold(d, |d, (i, (span, _))| {
+    // Of a circle through thousands of layers the first ones are enough to find it.
+    const MARKED: usize = 24;
+    let names: Vec<&str> = spans.iter().map(|(_, n)| n.as_str()).collect();
+    let text = format!("layers wait for each other in a circle: {}", words(&names));
+    let d = Diagnostic::error("cyclic-inputs", text);
+    spans.iter().take(MARKED).enumerate().fold(d, |d, (i, (span, _))| {
         if i == 0 { d.at(*span, "part of the circle") } else { d.also(*span, "part of the circle") }
     })
 }
@@ -135,6 +138,14 @@ pub(crate) fn cyclic_reuse(target: Span, inner: Span) -> Diagnostic {
     let d = Diagnostic::error("cyclic-reuse", "this `reuse` stands for itself").at(target, "leads back here");
     let d = if inner == target { d } else { d.also(inner, "through this") };
     d.help("name a container that does not contain the `reuse`")
+}
+
+/// `parallel` in `parallel` through `reuse`, far too often.
+pub(crate) fn reuse_too_deep(target: Span, depth: usize) -> Diagnostic {
+    let text = format!("`parallel` layers nest deeper than {depth} levels through `reuse`");
+    Diagnostic::error("too-deep", text)
+        .at(target, "too deep")
+        .help("let a `parallel` reuse layers from outside rather than another `parallel`")
 }
 
 /// `reuse` of an input.

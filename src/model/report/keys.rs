@@ -8,9 +8,14 @@ fn name_of(key: &Value) -> String {
     key.written.as_deref().map_or_else(|| crate::frontend::python::repr(key), str::to_owned)
 }
 
-/// A list of words in back quotes.
+/// A list of words in back quotes; a long one is cut.
 pub(crate) fn words(known: &[&str]) -> String {
-    known.iter().map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ")
+    const SHOWN: usize = 24;
+    let text = known.iter().take(SHOWN).map(|k| format!("`{k}`")).collect::<Vec<_>>().join(", ");
+    match known.len().saturating_sub(SHOWN) {
+        0 => text,
+        more => format!("{text} and {more} more"),
+    }
 }
 
 /// A key that a mapping does not know.

@@ -4,4 +4,5 @@
 pub(super) mod evaluate;
 pub(super) mod graph;
 pub(super) mod keys;
+pub(super) mod lint;
 pub(super) mod values;

@@ -18,6 +18,7 @@ use crate::frontend::value::Entry;
 
 use super::cx::Cx;
 use super::report::keys::{shadowed_section, unknown_section};
+use super::table::{Key, Ty};
 
 /// Canonical names with their other spelling, in the order of evaluation.
 pub(super) const SECTIONS: &[(&str, Option<&str>)] = &[
@@ -30,6 +31,17 @@ pub(super) const SECTIONS: &[(&str, Option<&str>)] = &[
     ("model", None),
     ("loss", None),
 ];
+
+const METHODS: &[&str] = &["blend", "merge", "concat"];
+
+const INCLUDE_KEYS: &[Key] = &[
+    Key::new("source", Ty::AnyOf(&[Ty::Text, Ty::List(&Ty::Text)]), "file or pattern, or a list of them").required(),
+    Key::new("method", Ty::Word(METHODS), "how values of both files are joined, `blend` by default"),
+];
+
+/// `include`, which is read by [`crate::frontend::include`] before there are tables.
+pub(super) const INCLUDE: Ty =
+    Ty::AnyOf(&[Ty::Null, Ty::Text, Ty::Map(INCLUDE_KEYS), Ty::List(&Ty::AnyOf(&[Ty::Text, Ty::Map(INCLUDE_KEYS)]))]);
 
 /// Checks the top-level keys.
 pub(super) fn check_names(cx: &mut Cx<'_>, root: &[Entry]) {

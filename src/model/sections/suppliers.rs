@@ -11,8 +11,6 @@ pub(crate) struct Supplier {
     pub(crate) word: &'static str,
     /// Its argument.
     pub(crate) form: Ty,
-    /// Whether the runtime reads it.
-    pub(crate) built: bool,
     /// What it reads.
     pub(crate) doc: &'static str,
 }
@@ -72,15 +70,15 @@ const SPEECH: &[Key] = &[
 
 /// All suppliers.
 pub(crate) static SUPPLIERS: &[Supplier] = &[
-    Supplier { word: "csv", form: csv::FORM, built: true, doc: "a CSV file" },
-    Supplier { word: "mnist", form: mnist::FORM, built: true, doc: "MNIST's IDX files" },
-    Supplier { word: "cifar", form: package(CIFAR), built: false, doc: "CIFAR-10 pictures" },
-    Supplier { word: "jsonl", form: SOURCE_FORM, built: false, doc: "a file of JSON lines" },
-    Supplier { word: "pickle", form: SOURCE_FORM, built: false, doc: "a Python pickle of arrays" },
-    Supplier { word: "numpy_dict", form: SOURCE_FORM, built: false, doc: "a numpy file with a dictionary" },
-    Supplier { word: "text", form: package(TEXT), built: false, doc: "sequences of symbols" },
-    Supplier { word: "speech_recognition", form: package(SPEECH), built: false, doc: "utterances with transcripts" },
-    Supplier { word: "mind", form: package(PACKAGE), built: false, doc: "EEG pictures" },
+    Supplier { word: "csv", form: csv::FORM, doc: "a CSV file" },
+    Supplier { word: "mnist", form: mnist::FORM, doc: "MNIST's IDX files" },
+    Supplier { word: "cifar", form: package(CIFAR), doc: "CIFAR-10 pictures" },
+    Supplier { word: "jsonl", form: SOURCE_FORM, doc: "a file of JSON lines" },
+    Supplier { word: "pickle", form: SOURCE_FORM, doc: "a Python pickle of arrays" },
+    Supplier { word: "numpy_dict", form: SOURCE_FORM, doc: "a numpy file with a dictionary" },
+    Supplier { word: "text", form: package(TEXT), doc: "sequences of symbols" },
+    Supplier { word: "speech_recognition", form: package(SPEECH), doc: "utterances with transcripts" },
+    Supplier { word: "mind", form: package(PACKAGE), doc: "EEG pictures" },
 ];
 
 /// A mapping, its first values in a list, or the first alone.

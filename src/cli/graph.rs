@@ -1,0 +1,43 @@
+//! `kurc graph`: a drawing of the model, as DOT on stdout or as a file.
+
+use std::path::Path;
+
+use super::args::{CompileArgs, GlobalArgs};
+use super::{USAGE, WORLD, out, show, show_extras, stopped};
+use crate::driver::Session;
+use crate::link;
+use crate::shapes::draw::{dot, svg};
+
+/// Draws the model of a Kurfile; without `output` as DOT on stdout.
+pub(super) fn graph(path: &str, output: Option<&str>, args: &CompileArgs, global: &GlobalArgs) -> u8 {
+    let draw = match output.map(|o| Path::new(o).extension().and_then(|e| e.to_str()).unwrap_or_default()) {
+        None | Some("dot") => dot,
+        Some("svg") => svg,
+        Some(_) => {
+            let output = output.unwrap_or_default();
+            say!("error[unknown-picture]: `{output}` ends in neither .svg nor .dot");
+            say!("  = help: write `-o model.svg` for a picture, or `-o model.dot` for Graphviz");
+            return USAGE;
+        }
+    };
+    let mut session = Session::new(&WORLD);
+    let result = session.check(path, &args.options());
+    show(&session, global);
+    show_extras(&session, args);
+    let checked = match result {
+        Ok(c) => c,
+        Err(stop) => return stopped(&stop, global),
+    };
+    let text = draw(&checked.kurfile, &checked.shapes);
+    let Some(output) = output else { return out(&text) };
+    match link::write_atomically(Path::new(output), text.as_bytes(), false) {
+        Ok(()) => {
+            say!("wrote {output} ({} layers)", checked.kurfile.layers.len());
+            0
+        }
+        Err(e) => {
+            say!("error[write-failed]: {e}");
+            1
+        }
+    }
+}
