@@ -50,7 +50,10 @@ fn example(path: &Path) -> Result<(), Failed> {
         Err(_) if unbuilt => {
             let other: Vec<_> = session.sink.sorted();
             let other = other.iter().filter(|d| d.severity == Severity::Error && d.id != "not-yet-supported");
-            other.map(|d| Err(render(d, &session.sources, Format::Full { color: false }).into())).next().unwrap_or(Ok(()))
+            other
+                .map(|d| Err(render(d, &session.sources, Format::Full { color: false }).into()))
+                .next()
+                .unwrap_or(Ok(()))
         }
         Err(stop) => Err(told(&session, &stop)),
     }
