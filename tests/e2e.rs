@@ -497,3 +497,31 @@ fn usage_errors_have_status_two_and_kurfile_errors_three() {
     let o = p.kurc(&["check", "Kurfile.yml"]);
     succeed(&o);
 }
+
+/// Includes on a real disk, and the Kurfile as data: what `dump` prints is a Kurfile with the same dump.
+#[test]
+fn a_dump_is_a_kurfile_again() {
+    let place = Place::empty();
+    place.write("base.yml", "settings: {units: 3}\nmodel:\n  - input: {shape: [4]}\n    name: x\n");
+    fs::create_dir_all(place.path("nets/parts")).expect("a folder");
+    place.write("nets/parts/more.json", r#"{"settings": {"units": 4, "more": [1e3, null, NaN]}}"#);
+    place.write(
+        "nets/Kurfile.yml",
+        "include:\n  - {source: ../base.yml, method: concat}\n  - parts/*\nmodel:\n  - dense: '{{ units }}'\n",
+    );
+    for args in [&["--json"][..], &[]] {
+        let first = place.kurc(&[&["dump", "nets/Kurfile.yml"], args].concat());
+        succeed(&first);
+        let name = if args.is_empty() { "again.yml" } else { "again.json" };
+        place.write(name, &stdout(&first));
+        let again = place.kurc(&[&["dump", name], args].concat());
+        succeed(&again);
+        assert_eq!(stdout(&again), stdout(&first));
+    }
+    let told = place.kurc(&["dump", "nets/Kurfile.yml", "--explain", "model.1.dense", "--set", "settings.units=7"]);
+    succeed(&told);
+    assert!(stdout(&told).starts_with("model.1.dense = 7\n  computed from `{{ units }}`\n"), "{}", stdout(&told));
+    let wrong = place.kurc(&["dump", "nets/Kurfile.yml", "--set", "model.1.dense=no"]);
+    fail(&wrong, 3, &["wrong-type"]);
+    assert!(stdout(&wrong).is_empty());
+}

@@ -113,6 +113,11 @@ impl Includer<'_> {
     fn one(&mut self, path: &str, source: &Source<'_>) -> Option<Value> {
         let at = source.value.span;
         let identity = self.world.identity(path);
+        // A pattern that also matches what is there already is no mistake.
+        let matched = glob::is_pattern(source.text);
+        if matched && self.loaded.iter().any(|l| l.identity == identity) {
+            return None;
+        }
         if self.stack.iter().any(|f| f.identity == identity) {
             let names: Vec<&str> = self.stack.iter().map(|f| f.name.as_str()).collect();
             let first = self.stack.iter().position(|f| f.identity == identity).unwrap_or(0);
