@@ -254,7 +254,9 @@ impl<'w> Engine<'w> {
     }
 
     fn paths_of(&self, text: &str, out: &mut BTreeSet<String>) {
-        if let Ok(template) = self.env.template_from_str(text) {
+        if depth::too_deep(text).is_none()
+            && let Ok(template) = self.env.template_from_str(text)
+        {
             out.extend(template.undeclared_variables(true));
         }
     }
