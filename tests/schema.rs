@@ -50,7 +50,8 @@ fn read(text: &str) -> Option<(Vec<&'static str>, Json)> {
     // they came.
     let foreign =
         |m: &str| ["train", "validate", "test", "evaluate"].iter().any(|s| m.starts_with(&format!("`{s}` has")));
-    let errors = sink.sorted().iter().filter(|d| d.severity == Severity::Error);
+    let found = sink.sorted();
+    let errors = found.iter().filter(|d| d.severity == Severity::Error);
     let errors = errors.map(|d| if foreign(&d.message) { "foreign-key" } else { d.id }).collect();
     Some((errors, json(&merged)))
 }
