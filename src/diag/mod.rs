@@ -225,16 +225,23 @@ impl<'a> Suggestions<'a> {
     }
 }
 
+/// Letters of a word for which similar ones are looked for.
+const LONGEST_WORD: usize = 100;
+
 /// The closest of `known` to `word`, for "did you mean"; `None` when nothing is close.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
     let length = word.chars().count();
     // Any letter is one step from any other: that is no resemblance.
     let limit = (length / 3).max(1).min(length.saturating_sub(1));
+    // The comparison takes the product of both lengths, and nobody mistypes a word of that size.
+    if length > LONGEST_WORD {
+        return None;
+    }
     let word = word.to_lowercase();
     let length = word.chars().count();
     let mut best: Option<(usize, &str)> = None;
-    for k in known {
+    for k in known.into_iter().filter(|k| k.len() <= 2 * LONGEST_WORD) {
         let lower = k.to_lowercase();
         // Each character more or less is one edit; most words are told apart by that.
         if lower.chars().count().abs_diff(length) > limit {
