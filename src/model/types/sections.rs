@@ -22,7 +22,7 @@ pub struct TrainSection {
 /// An entry of the `loss` section.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Loss {
-    /// The output it trains: index into [`Kurfile::outputs`].
+    /// The output it trains: index into [`super::Kurfile::outputs`].
     pub output: usize,
     /// Which loss.
     pub kind: LossKind,
