@@ -94,7 +94,7 @@ fn layer(tape: &mut Tape<'_>, depth: usize) -> String {
         ),
         19 => format!(
             "for_each: {{items: {}, loop_var: i, iterate: {}}}",
-            tape.word(&["[1, 2]", "\"{{ range(9) | list }}\"", "{p: 1, q: 2}", "\"{{ layers }}\"", "[]"]),
+            tape.word(&["[1, 2]", "\"{{ range(9) | list }}\"", "{p: 1, q: 2}", "\"{{ layers | length }}\"", "[]"]),
             body(tape)
         ),
         20 => format!("parallel: {{apply: {}}}", body(tape)),
