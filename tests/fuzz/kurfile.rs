@@ -296,12 +296,12 @@ fn including(tape: &mut Tape<'_>) -> Files {
 
 #[test]
 fn kurfiles() {
-    run("kurfiles", 2_500, whole, compiles);
+    run("kurfiles", 400, whole, compiles);
 }
 
 #[test]
 fn overrides() {
-    run("overrides", 2_500, with_overrides, holds);
+    run("overrides", 400, with_overrides, holds);
 }
 
 #[test]
