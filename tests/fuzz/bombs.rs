@@ -107,6 +107,8 @@ fn cases() -> Vec<(&'static str, String)> {
         ("a growing text", setting("{% set s = namespace(t='ab') %}{% for i in range(60) %}{% set s.t = s.t ~ s.t %}{% endfor %}{{ s.t | length }}")),
         ("a list of millions", setting("{{ [0] * 100000000 }}")),
         ("a list of millions, filtered", setting("{{ ([0] * 100000000) | pprint | length }}{{ ([0] * 100000000) | tojson | length }}")),
+        ("ends of promised lists", setting("{% set x = [0] * 10**7 %}{% for i in range(30000) %}{{ x[-1] }}{{ range(100000)[-1] }}{{ (x + x)[-1] }}{% endfor %}")),
+        ("printed layers", model("  - for: {range: 6000, iterate: [{dense: 4}, {debug: \"{{ layers }}\"}]}\n")),
         ("a doubled list", setting("{% set s = namespace(t=[1, 2]) %}{% for i in range(30) %}{% set s.t = s.t + s.t %}{% endfor %}{{ s.t }}")),
         ("a list that contains itself", setting("{% set s = namespace() %}{% set s.t = s %}{{ s }}")),
         ("a deep list", setting("{% set s = namespace(t=1) %}{% for i in range(30000) %}{% set s.t = [s.t] %}{% endfor %}{{ s.t }}")),

@@ -94,7 +94,7 @@ fn layer(tape: &mut Tape<'_>, depth: usize) -> String {
         ),
         19 => format!(
             "for_each: {{items: {}, loop_var: i, iterate: {}}}",
-            tape.word(&["[1, 2]", "\"{{ range(9) | list }}\"", "{p: 1, q: 2}", "\"{{ layers | length }}\"", "[]"]),
+            tape.word(&["[1, 2]", "\"{{ range(9) | list }}\"", "{p: 1, q: 2}", "\"{{ layers }}\"", "[]"]),
             body(tape)
         ),
         20 => format!("parallel: {{apply: {}}}", body(tape)),
@@ -296,12 +296,12 @@ fn including(tape: &mut Tape<'_>) -> Files {
 
 #[test]
 fn kurfiles() {
-    run("kurfiles", 400, whole, compiles);
+    run("kurfiles", 1_000, whole, compiles);
 }
 
 #[test]
 fn overrides() {
-    run("overrides", 400, with_overrides, holds);
+    run("overrides", 1_500, with_overrides, holds);
 }
 
 #[test]

@@ -4,7 +4,7 @@
 //! it comes text only, as Python's `str()` prints it.
 
 use minijinja::value::{Tuple, ValueKind};
-use minijinja::{Error, ErrorKind, Value as Jinja};
+use minijinja::{Error, ErrorKind, State, Value as Jinja};
 
 use crate::diag::{FileId, Span};
 use crate::frontend::python;
@@ -28,7 +28,7 @@ pub(super) fn to_jinja(value: &Value) -> Jinja {
 
 /// Values that one conversion may give. So many print as more text than any scalar may have, and a list of the engine
 /// may be a promise of millions.
-const MAX_NODES: usize = 1 << 19;
+const MAX_NODES: usize = 1 << 18;
 
 /// How deep values may nest: conversions are recursive, and a value may contain itself.
 const MAX_DEPTH: usize = 200;
@@ -41,13 +41,14 @@ pub(super) fn str_of(value: &Jinja) -> String {
     }
 }
 
-/// As [`str_of`], but what is too large or too deep is an error.
-pub(super) fn checked_str(value: &Jinja) -> Result<String, Error> {
+/// As [`str_of`], but what is too large or too deep is an error, and the budget of the render pays for it.
+pub(super) fn checked_str(state: &State, value: &Jinja) -> Result<String, Error> {
     if let Some(s) = value.as_str() {
         return Ok(s.to_owned());
     }
     let mut limits = Limits { nodes: MAX_NODES, too_deep: false };
     let value = limits.convert(value, 0);
+    state.consume_fuel((MAX_NODES - limits.nodes) as u64)?;
     if limits.too_deep {
         let text = format!("the value nests deeper than {MAX_DEPTH} levels, or contains itself");
         return Err(Error::new(ErrorKind::InvalidOperation, text));

@@ -20,8 +20,20 @@ pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("combine", combine);
     env.add_filter("as_dict", |value: Value, key: Value| Value::from_pairs([(key, value)]));
     env.add_filter("ternary", |value: Value, yes: Value, no: Value| if value.is_true() { yes } else { no });
+    env.add_filter("_list", list);
     env.add_global("cycler", Value::from_function(minijinja_contrib::globals::cycler));
     env.add_global("joiner", Value::from_function(minijinja_contrib::globals::joiner));
+}
+
+/// A list that is only promised, made and paid for: `rewrite.rs` puts this before subscripts.
+fn list(state: &State, value: Value) -> Result<Value, Error> {
+    match value.len() {
+        Some(len) if value.kind() == ValueKind::Iterable => {
+            state.consume_fuel(len as u64)?;
+            Ok(Value::from(value.try_iter()?.collect::<Vec<_>>()))
+        }
+        _ => Ok(value),
+    }
 }
 
 /// Python's `os.path.split` without the trimming: everything up to the last `/`, and the rest.

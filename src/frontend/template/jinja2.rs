@@ -6,7 +6,7 @@
 use minijinja::value::{Kwargs, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
-use super::bridge::{from_jinja, str_of};
+use super::bridge::{checked_str, from_jinja, str_of};
 use crate::frontend::{print, python};
 
 /// Bytes that one filter may make.
@@ -63,7 +63,7 @@ fn paid(state: &State, text: String) -> Result<String, Error> {
 
 /// Python's `str()`, paid for.
 fn text(state: &State, value: &Value) -> Result<String, Error> {
-    paid(state, str_of(value))
+    paid(state, checked_str(state, value)?)
 }
 
 fn too_long() -> Error {

@@ -6,13 +6,13 @@
 //! budget of rounds, so no Kurfile can hang the compiler.
 
 mod bridge;
-mod concat;
 mod depth;
 mod files;
 mod filters;
 mod jinja2;
 mod methods;
 mod report;
+mod rewrite;
 mod scope;
 
 pub use scope::{LiveList, LiveMap, LiveTree, Scope};
@@ -28,7 +28,7 @@ use crate::frontend::python::parse_literal;
 use crate::frontend::value::{Entry, Kind, Style, Value};
 use crate::frontend::world::World;
 
-/// Work units of one render (about one instruction, or 64 bytes of output, each).
+/// Work units of one render (about one instruction, one value printed, or 64 bytes of output, each).
 const FUEL: u64 = 200_000;
 
 /// Work units of all renders of a Kurfile together, texts read as literals included: about half a second.
@@ -91,8 +91,8 @@ impl<'w> Engine<'w> {
         env.set_fuel(Some(FUEL));
         env.set_recursion_limit(64);
         env.set_unknown_method_callback(methods::call);
-        env.set_formatter(|out, _, value| {
-            out.write_str(&bridge::checked_str(value)?)?;
+        env.set_formatter(|out, state, value| {
+            out.write_str(&bridge::checked_str(state, value)?)?;
             Ok(())
         });
         filters::add(&mut env);
@@ -157,6 +157,9 @@ impl<'w> Engine<'w> {
         let mut seen: Vec<String> = Vec::new();
         while seen.len() < MAX_ROUNDS {
             let rendered = if needs_render(&text) {
+                if let Some(reported) = self.stopped.get() {
+                    return Err(reported);
+                }
                 // What is wrong with a poisoned value was told where it stands.
                 if let Some(reported) = self.poisoned(&text, scope, false) {
                     return Err(reported);
@@ -220,8 +223,8 @@ impl<'w> Engine<'w> {
         &self,
         text: &str,
         scope: &Scope,
-    ) -> (Result<String, (minijinja::Error, Option<concat::Rewritten>)>, u64) {
-        let rewritten = concat::rewrite(text);
+    ) -> (Result<String, (minijinja::Error, Option<rewrite::Rewritten>)>, u64) {
+        let rewritten = rewrite::rewrite(text);
         let source = rewritten.as_ref().map_or(text, |r| r.text.as_str());
         let mut work = source.len() as u64 / 64;
         loop {
@@ -254,9 +257,11 @@ impl<'w> Engine<'w> {
     }
 
     fn paths_of(&self, text: &str, out: &mut BTreeSet<String>) {
-        if depth::too_deep(text).is_none()
-            && let Ok(template) = self.env.template_from_str(text)
-        {
+        if depth::too_deep(text).is_some() {
+            return;
+        }
+        let rewritten = rewrite::rewrite(text);
+        if let Ok(template) = self.env.template_from_str(rewritten.as_ref().map_or(text, |r| &r.text)) {
             out.extend(template.undeclared_variables(true));
         }
     }

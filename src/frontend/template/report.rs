@@ -5,7 +5,7 @@ use std::ops::Range;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind};
 
-use super::concat::Rewritten;
+use super::rewrite::Rewritten;
 use super::scope::Scope;
 use crate::diag::{Diagnostic, SourceMap, Span, did_you_mean};
 use crate::frontend::value::{AtValue, Value};

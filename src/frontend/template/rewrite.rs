@@ -1,12 +1,23 @@
-//! `a ~ b` joins texts as Python prints them.
+//! Operators that the engine has no hook for, made to go through filters. Text is only ever inserted, so places in the
+//! result are easily traced back.
 //!
-//! The engine joins values by its own printing, which writes `1e-05` as `0.00001` and differs inside collections. It has
-//! no hook for that, so the operands of every `~` are put through the filter `string`: `x ~ lr` becomes
-//! `(x)|string~(lr)|string`. Text is only ever inserted, so places in the result are easily traced back.
+//! * `a ~ b` joins texts as Python prints them. The engine joins values by its own printing, which writes `1e-05` as
+//!   `0.00001` and differs inside collections, so `x ~ lr` becomes `(x)|string~(lr)|string`.
+//! * `a[i]` walks through a list that is only promised (`range(100000)`, `[0] * 10000000`) without taking it from the
+//!   budget, so `a[i]` becomes `((a)|_list)[i]` where such lists can occur.
+//! * `a * b` and `a + b` of lists are such promises, and can be longer than memory, so `x + a * b` becomes
+//!   `(x)|_list + (a * b)|_list`.
 
-/// What stands in front of an operand and behind it.
+/// What stands in front of an operand of `~` and behind it.
 const OPEN: &str = "(";
 const CLOSE: &str = ")|string";
+
+/// The same for what stands before a subscript; the filter is in `filters.rs`.
+const OPEN_LIST: &str = "((";
+const CLOSE_LIST: &str = ")|_list)";
+
+/// The same for a factor or summand.
+const CLOSE_TERM: &str = ")|_list";
 
 /// Words that end an operand.
 const WORDS: &[&str] = &[
@@ -53,10 +64,12 @@ impl Rewritten {
     }
 }
 
-/// The text with every `~` made to join as Python does; `None` when there is none, or when the text is no template that
-/// this scanner understands.
+/// The text with both operators replaced; `None` when there is none, or when the text is no template that this scanner
+/// understands.
 pub(super) fn rewrite(text: &str) -> Option<Rewritten> {
-    if !text.contains('~') {
+    // Lists that are only promised are made by operators, filters and calls.
+    let promises = text.contains('[') && text.contains(['*', '+', '|', '(']);
+    if !text.contains(['~', '*', '+']) && !promises {
         return None;
     }
     let mut insertions = Vec::new();
@@ -75,7 +88,8 @@ pub(super) fn rewrite(text: &str) -> Option<Rewritten> {
         at += 2;
         if code {
             let start = at;
-            at = Scanner { text, at, frames: Vec::new(), last_end: None, insertions: &mut insertions }.run(end)?;
+            at = Scanner { text, at, promises, frames: Vec::new(), last_end: None, insertions: &mut insertions }
+                .run(end)?;
             // Text between these tags is no template.
             let inner = text[start..at - 2].trim_matches(['-', '+', ' ', '\t', '\n']);
             if end == "%}" && inner == "raw" {
@@ -101,15 +115,22 @@ pub(super) fn rewrite(text: &str) -> Option<Rewritten> {
 }
 
 /// The operand that is being read at one depth of brackets.
+#[derive(Default)]
 struct Frame {
     start: Option<usize>,
     /// Whether a `~` stands before it.
     joined: bool,
+    /// Where the name or literal starts that a subscript would apply to; none after a filter.
+    primary: Option<usize>,
+    /// Whether it is a product, or a `+` stands before it.
+    term: bool,
 }
 
 struct Scanner<'a> {
     text: &'a str,
     at: usize,
+    /// Whether subscripts are replaced.
+    promises: bool,
     frames: Vec<Frame>,
     /// Where the last token ended, when an operand can end there.
     last_end: Option<usize>,
@@ -119,11 +140,11 @@ struct Scanner<'a> {
 impl Scanner<'_> {
     /// Scans one tag and gives the offset behind it.
     fn run(mut self, end: &str) -> Option<usize> {
-        self.frames.push(Frame { start: None, joined: false });
+        self.frames.push(Frame::default());
         if self.text[self.at..].starts_with(['-', '+']) {
             self.at += 1;
         }
-        let mut after_is = false;
+        let mut previous = "";
         loop {
             let rest = &self.text[self.at..];
             let c = rest.chars().next()?;
@@ -142,8 +163,13 @@ impl Scanner<'_> {
             match word {
                 "~" => self.tilde()?,
                 "(" | "[" | "{" => {
+                    if !operand {
+                        self.primary(Some(self.at));
+                    } else if word == "[" {
+                        self.subscript();
+                    }
                     self.begin();
-                    self.frames.push(Frame { start: None, joined: false });
+                    self.frames.push(Frame::default());
                     self.last_end = None;
                 }
                 ")" | "]" | "}" => {
@@ -153,17 +179,25 @@ impl Scanner<'_> {
                     self.last_end = Some(self.at + len);
                 }
                 "," | ":" | "=" | "==" | "!=" | "<" | ">" | "<=" | ">=" => self.boundary()?,
-                "+" | "-" if operand => self.boundary()?,
-                "not" if after_is => {}
+                "+" if operand => self.plus()?,
+                "-" if operand => self.boundary()?,
+                "not" if previous == "is" => {}
                 w if WORDS.contains(&w) => self.boundary()?,
                 _ => {
                     self.begin();
                     // After a dot or a bar, and after an operator, more must follow.
                     let open = ["|", ".", "*", "/", "//", "%", "**", "-", "+", "is"].contains(&word);
+                    if word == "*" && operand {
+                        self.term();
+                    } else if word == "|" {
+                        self.primary(None);
+                    } else if !open && !operand && previous != "." && previous != "|" {
+                        self.primary(Some(self.at));
+                    }
                     self.last_end = if open { None } else { Some(self.at + len) };
                 }
             }
-            after_is = word == "is";
+            previous = word;
             self.at += len;
         }
     }
@@ -176,18 +210,52 @@ impl Scanner<'_> {
         }
     }
 
-    fn wrap(&mut self, start: usize) -> Option<()> {
+    /// A name or literal starts here, or what is read takes no subscript.
+    fn primary(&mut self, at: Option<usize>) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.primary = at;
+        }
+    }
+
+    /// A `[` follows an operand.
+    fn subscript(&mut self) {
+        let start = self.frames.last().and_then(|f| f.primary);
+        if let (true, Some(start), Some(end)) = (self.promises, start, self.last_end) {
+            self.insertions.push((start, OPEN_LIST));
+            self.insertions.push((end, CLOSE_LIST));
+        }
+    }
+
+    /// The operand being read is a product or a summand.
+    fn term(&mut self) {
+        if let Some(frame) = self.frames.last_mut() {
+            frame.term = true;
+        }
+    }
+
+    fn wrap(&mut self, start: usize, close: &'static str) -> Option<()> {
         let end = self.last_end?;
         self.insertions.push((start, OPEN));
-        self.insertions.push((end, CLOSE));
+        self.insertions.push((end, close));
         Some(())
     }
 
     fn tilde(&mut self) -> Option<()> {
-        let start = self.frames.last_mut().and_then(|f| f.start.take())?;
-        self.wrap(start)?;
+        let frame = self.frames.last_mut()?;
+        let (start, term) = (frame.start.take()?, std::mem::take(&mut frame.term));
+        if term {
+            self.wrap(start, CLOSE_TERM)?;
+        }
+        self.wrap(start, CLOSE)?;
         self.frames.last_mut()?.joined = true;
         self.last_end = None;
+        Some(())
+    }
+
+    fn plus(&mut self) -> Option<()> {
+        self.term();
+        self.boundary()?;
+        self.term();
         Some(())
     }
 
@@ -195,8 +263,11 @@ impl Scanner<'_> {
     fn boundary(&mut self) -> Option<()> {
         let frame = self.frames.last_mut()?;
         let (start, joined) = (frame.start.take(), std::mem::take(&mut frame.joined));
+        if std::mem::take(&mut frame.term) {
+            self.wrap(start?, CLOSE_TERM)?;
+        }
         if joined {
-            self.wrap(start?)?;
+            self.wrap(start?, CLOSE)?;
         }
         self.last_end = None;
         Some(())
@@ -243,8 +314,11 @@ mod tests {
     fn operands_are_wrapped() {
         let table = [
             ("{{ a ~ b }}", "{{ (a)|string ~ (b)|string }}"),
-            ("{{- a.x[1]|f(2) ~ 'x~y' -}}", "{{- (a.x[1]|f(2))|string ~ ('x~y')|string -}}"),
-            ("{{ 1 + a ~ b * 2 ~ c == d }}", "{{ 1 + (a)|string ~ (b * 2)|string ~ (c)|string == d }}"),
+            ("{{- a.x|f(2) ~ 'x~y' -}}", "{{- (a.x|f(2))|string ~ ('x~y')|string -}}"),
+            (
+                "{{ 1 + a ~ b * 2 ~ c == d }}",
+                "{{ (1)|_list + ((a)|_list)|string ~ ((b * 2)|_list)|string ~ (c)|string == d }}",
+            ),
             ("{{ f(a ~ b, c) ~ -d }}", "{{ (f((a)|string ~ (b)|string, c))|string ~ (-d)|string }}"),
             (
                 "{% if a ~ b is not none and c %}x~{% endif %}",
@@ -252,6 +326,11 @@ mod tests {
             ),
             ("{% set x = 1e-5 ~ 'é' %}", "{% set x = (1e-5)|string ~ ('é')|string %}"),
             ("{{ {'k': a ~ b}['k'] }}", "{{ {'k': (a)|string ~ (b)|string}['k'] }}"),
+            ("{{ range(3)[1] - a.b[i + 1] }}", "{{ ((range(3))|_list)[1] - ((a.b)|_list)[(i)|_list + (1)|_list] }}"),
+            ("{{ f(x)[y[0]][1:] }}", "{{ ((((f(x))|_list)[((y)|_list)[0]])|_list)[1:] }}"),
+            ("{{ a | f('(')[0] }}{{ -f(x)[0] }}", "{{ a | f('(')[0] }}{{ -((f(x))|_list)[0] }}"),
+            ("{{ f(*x) + -[1] * 2 if +a }}", "{{ (f(*x))|_list + (-[1] * 2)|_list if +a }}"),
+            ("{{ a[0] ~ b }}{{ f() }}", "{{ (((a)|_list)[0])|string ~ (b)|string }}{{ f() }}"),
             ("~ {{ a }} {# ~ #} {{ b ~ c }}", "~ {{ a }} {# ~ #} {{ (b)|string ~ (c)|string }}"),
         ];
         for (text, expected) in table {
@@ -260,6 +339,7 @@ mod tests {
         for text in [
             "a ~ b",
             "{{ a }} ~",
+            "{{ a[0] }}",
             "{{ ~ a }}",
             "{{ a ~ }}",
             "{{ a ~ 'b }}",
