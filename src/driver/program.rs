@@ -10,17 +10,12 @@ use super::{Step, Stop};
 use crate::diag::SourceMap;
 use crate::ir::kernel::{Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
-use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Need, Optimizer, OptimizerKind, data_sections};
+use crate::model::types::{DataShape, Kurfile, LayerKind, Need, Optimizer, data_sections};
 use crate::shapes::Shapes;
 
 /// The optimizer of the train section; adam where there is none (kur-reference 5.3).
 pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
-    kurfile
-        .train
-        .as_ref()
-        .map_or(Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None }, |t| {
-            t.optimizer
-        })
+    kurfile.train.as_ref().map_or_else(Optimizer::default, |t| t.optimizer.clone())
 }
 
 /// The section whose data gives the shapes: the first that has data; a file from the command line replaces its files

@@ -2,10 +2,12 @@
 //! No tensors here.
 
 mod layers;
+mod optimizer;
 mod sections;
 
 pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent};
-pub use sections::{Clip, Loss, LossKind, Optimizer, OptimizerKind, TrainSection};
+pub use optimizer::{Clip, Curve, Optimizer, OptimizerKind, PLATEAU, PLATEAU_SEEN, ScaleRate, Schedule};
+pub use sections::{Loss, LossKind, TrainSection};
 
 use kur_runtime::spec::SectionSpec;
 
