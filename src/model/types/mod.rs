@@ -67,6 +67,17 @@ pub struct Kurfile {
     pub resolved: String,
 }
 
+impl Kurfile {
+    /// The column of `scale_rate`, where the train step reads it beside the model's inputs and targets.
+    #[must_use]
+    pub fn rate_source(&self) -> Option<&str> {
+        let source = self.train.as_ref()?.optimizer.scale_rate.as_ref()?.source.as_str();
+        let input = self.layers.iter().any(|l| matches!(l.kind, LayerKind::Input { .. }) && l.name == source);
+        let target = self.losses.iter().any(|l| self.outputs.get(l.output).is_some_and(|o| o.name == source));
+        (!input && !target).then_some(source)
+    }
+}
+
 /// When the lack of a construct matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Need {

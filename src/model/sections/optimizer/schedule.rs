@@ -27,9 +27,17 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new("warmup", Ty::Whole(0), "updates over which the rate rises to its full size before the curve begins"),
     Key::new("every", Ty::Whole(1), "`step`: updates between two drops; `exponential`: updates for one factor"),
     Key::new("at", Ty::List(&Ty::Whole(1)), "`step`: updates after which the rate drops"),
-    Key::new("factor", Ty::Number(FACTOR), "`step`, `exponential`, `plateau`: what a drop multiplies by, 0.1 by default"),
+    Key::new(
+        "factor",
+        Ty::Number(FACTOR),
+        "`step`, `exponential`, `plateau`: what a drop multiplies by, 0.1 by default",
+    ),
     Key::new("steps", Ty::Whole(1), "`cosine`, `linear`: updates until the rate is at its lowest"),
-    Key::new("final", Ty::Number(FINAL), "`cosine`, `linear`: the lowest rate as a share of the full one, 0 by default"),
+    Key::new(
+        "final",
+        Ty::Number(FINAL),
+        "`cosine`, `linear`: the lowest rate as a share of the full one, 0 by default",
+    ),
     Key::new("patience", Ty::Whole(1), "`plateau`: epochs without a lower validation loss before a drop, 5 by default"),
 ];
 
