@@ -294,6 +294,11 @@ pub enum LibCall {
         /// Length of a row.
         cols: Dim,
     },
+    /// 0, 1, 2 … as f32; buffer y `[len]`.
+    Positions {
+        /// Number of elements.
+        len: Dim,
+    },
 }
 
 /// Geometry of a convolution. One- and three-dimensional ones use the same struct with the unused axes of size 1

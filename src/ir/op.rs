@@ -76,6 +76,8 @@ pub enum Op {
     },
     /// Index of the first maximum along the last axis, which stays with size 1.
     ArgMax,
+    /// 0, 1, 2 … along the only axis of the result.
+    Positions,
 }
 
 /// Counters the runtime provides.
@@ -183,6 +185,7 @@ pub const TABLE: &[OpInfo] = &[
     row!("softmax", ["x"], Library, Ulp(8), "softmax over the last axis"),
     row!("log_softmax", ["x"], Library, Ulp(8), "logarithm of the softmax over the last axis"),
     row!("argmax", ["x"], Library, Exact, "index of the first maximum along the last axis"),
+    row!("positions", [], Library, Exact, "0, 1, 2 … along the result's axis"),
     row!("add", ["a", "b"], Loop, Ulp(1), "a + b"),
     row!("sub", ["a", "b"], Loop, Ulp(1), "a - b"),
     row!("mul", ["a", "b"], Loop, Ulp(1), "a * b"),
@@ -234,6 +237,7 @@ impl Op {
             Op::Softmax { log: false } => "softmax",
             Op::Softmax { log: true } => "log_softmax",
             Op::ArgMax => "argmax",
+            Op::Positions => "positions",
         }
     }
 

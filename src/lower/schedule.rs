@@ -382,6 +382,7 @@ fn library(g: &Graph, cluster: &Cluster, layer: Option<u32>) -> Draft {
             let (rows, cols) = rows_cols(shape(0));
             LibCall::Softmax { rows, cols, log: *log }
         }
+        Op::Positions => LibCall::Positions { len: node.ty.len() },
         // The table of operations marks exactly the operations above and this one as library calls.
         _ => {
             let (rows, cols) = rows_cols(shape(0));

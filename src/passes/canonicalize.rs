@@ -126,7 +126,8 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
         | Op::Pool(_)
         | Op::PoolGrad(_)
         | Op::Softmax { .. }
-        | Op::ArgMax => None,
+        | Op::ArgMax
+        | Op::Positions => None,
     }
 }
 

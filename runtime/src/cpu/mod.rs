@@ -13,6 +13,7 @@ mod conv;
 mod gemm;
 mod par;
 mod pooling;
+mod positions;
 mod rows;
 mod simd;
 pub mod vmath;
@@ -98,6 +99,7 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::AvgPoolGrad(g) => pool(g, PoolOp::AvgGrad),
         LibCall::Softmax { rows, cols, log } => row(rows, cols, if *log { RowOp::LogSoftmax } else { RowOp::Softmax }),
         LibCall::ArgMax { rows, cols } => row(rows, cols, RowOp::ArgMax),
+        LibCall::Positions { len } => Box::new(positions::Positions { len: size(len) }),
     })
 }
 
@@ -155,6 +157,7 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::Softmax { rows, cols, .. } => vec![len(&[*rows, *cols])?; 2],
         LibCall::ArgMax { rows, cols } => vec![len(&[*rows, *cols])?, len(&[*rows])?],
+        LibCall::Positions { len: n } => vec![len(&[*n])?],
     })
 }
 
@@ -179,7 +182,7 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         }
         // The usual count for an exponential and two passes.
         LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
-        LibCall::ArgMax { .. } => lens[0] as f64,
+        LibCall::ArgMax { .. } | LibCall::Positions { .. } => lens[0] as f64,
     };
     Ok((flops, bytes))
 }
@@ -199,6 +202,7 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::Softmax { log: false, .. } => "softmax",
         LibCall::Softmax { log: true, .. } => "log-softmax",
         LibCall::ArgMax { .. } => "argmax",
+        LibCall::Positions { .. } => "positions",
     }
 }
 

@@ -419,6 +419,7 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
         "softmax" => Op::Softmax { log: false },
         "log_softmax" => Op::Softmax { log: true },
         "argmax" => Op::ArgMax,
+        "positions" => Op::Positions,
         _ => match ScalarOp::from_name(word) {
             Some(s) => Op::Map(s),
             None => return Err(format!("unknown operation `{word}`")),

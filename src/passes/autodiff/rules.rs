@@ -113,7 +113,9 @@ pub(super) fn vjp(
             some(vec![b.sub(g, ps)])
         }
         Op::ArgMax | Op::Random { .. } => Ok(vec![None; x.len()]),
-        Op::Input { .. } | Op::State { .. } | Op::Control(_) | Op::Const(_) | Op::Size(_) => Ok(Vec::new()),
+        Op::Input { .. } | Op::State { .. } | Op::Control(_) | Op::Const(_) | Op::Size(_) | Op::Positions => {
+            Ok(Vec::new())
+        }
     }
 }
 
