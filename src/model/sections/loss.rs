@@ -23,10 +23,18 @@ pub(crate) struct Rule {
     pub(crate) doc: &'static str,
     /// Keys that it has beside those of all losses.
     pub(crate) keys: &'static [&'static str],
+    /// An entry of the section.
+    pub(crate) example: &'static str,
 }
 
-const fn rule(word: &'static str, kind: LossKind, keys: &'static [&'static str], doc: &'static str) -> Rule {
-    Rule { word, kind, doc, keys }
+const fn rule(
+    word: &'static str,
+    kind: LossKind,
+    keys: &'static [&'static str],
+    doc: &'static str,
+    example: &'static str,
+) -> Rule {
+    Rule { word, kind, doc, keys, example }
 }
 
 /// Every loss, in the order of [`WORDS`].
@@ -36,21 +44,42 @@ pub(crate) const RULES: [Rule; 6] = [
         LossKind::CategoricalCrossentropy,
         &["label_smoothing", "class_weights"],
         "classes behind a softmax: −Σ t·ln p, the mean over rows; the truth is a class or a share for each class",
+        "{target: y, name: categorical_crossentropy, label_smoothing: 0.1, metrics: [f1, {top_k: 2}]}",
     ),
-    rule("mean_squared_error", LossKind::MeanSquaredError, &[], "numbers: the mean of (prediction − truth)²"),
-    rule("ctc", LossKind::Ctc, CTC_ONLY, "sequences of labels without known places (kur-reference 5.2)"),
+    rule(
+        "mean_squared_error",
+        LossKind::MeanSquaredError,
+        &[],
+        "numbers: the mean of (prediction − truth)²",
+        "{target: y, name: mean_squared_error, metrics: [mae, r2]}",
+    ),
+    rule(
+        "ctc",
+        LossKind::Ctc,
+        CTC_ONLY,
+        "sequences of labels without known places (kur-reference 5.2)",
+        "{target: y, name: ctc, input_length: frames, output_length: letters, output: transcript}",
+    ),
     rule(
         "binary_crossentropy",
         LossKind::BinaryCrossentropy,
         &["label_smoothing", "class_weights"],
         "yes or no behind a sigmoid: −(t·ln p + (1−t)·ln(1−p)), the mean over elements",
+        "{target: y, name: binary_crossentropy, class_weights: [1, 5], metrics: [auroc]}",
     ),
-    rule("mean_absolute_error", LossKind::MeanAbsoluteError, &[], "numbers: the mean of |prediction − truth|"),
+    rule(
+        "mean_absolute_error",
+        LossKind::MeanAbsoluteError,
+        &[],
+        "numbers: the mean of |prediction − truth|",
+        "{target: y, name: mean_absolute_error, weight: 0.5}",
+    ),
     rule(
         "huber",
         LossKind::Huber,
         &["delta"],
         "numbers: squares of small errors, sizes of large ones, so that outliers count less",
+        "{target: y, name: huber, delta: 1.5}",
     ),
 ];
 
