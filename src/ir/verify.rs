@@ -11,6 +11,9 @@ use super::op::Op;
 use super::text::print_graph;
 use super::types::Type;
 
+/// Elements that a tensor may have beside its symbolic sizes: offsets in bytes stay far from the end of the numbers.
+const MAX_ELEMENTS: u64 = 1 << 48;
+
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Finding {
@@ -98,6 +101,9 @@ fn verify_node<'g>(g: &'g Graph, id: NodeId, inputs: &mut BTreeSet<(&'g str, Inp
     }
     if node.ty.shape.iter().any(|d| *d == Dim::constant(0)) {
         return Some("a size is 0".to_owned());
+    }
+    if node.ty.len().coef() > MAX_ELEMENTS {
+        return Some("the tensor has more than 2^48 elements".to_owned());
     }
     let args: Vec<&Type> = node.args.iter().map(|a| g.ty(*a)).collect();
     match infer(&node.op, &args, Some(&node.ty)) {
