@@ -140,5 +140,6 @@ fn lib_dims(call: &LibCall) -> Vec<Dim> {
             input.iter().chain(output).copied().chain([*batch]).collect()
         }
         LibCall::Softmax { rows, cols, .. } | LibCall::ArgMax { rows, cols } => vec![*rows, *cols],
+        LibCall::Gather { count, .. } | LibCall::GatherGrad { count, .. } => vec![*count],
     }
 }
