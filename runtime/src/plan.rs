@@ -304,6 +304,41 @@ pub enum LibCall {
         /// Length of a row.
         width: u64,
     },
+    /// Parts one behind the other along an axis; buffers the parts `[outer, parts[i], inner]`, y `[outer, Σ parts, inner]`.
+    Concat {
+        /// Product of the axes before.
+        outer: Dim,
+        /// Product of the axes behind.
+        inner: Dim,
+        /// Sizes of the parts along the axis.
+        parts: Vec<Dim>,
+    },
+    /// A part of an axis; buffers x `[outer, size, inner]`, y `[outer, len, inner]`.
+    Slice {
+        /// Product of the axes before.
+        outer: Dim,
+        /// Product of the axes behind.
+        inner: Dim,
+        /// Size of the axis.
+        size: Dim,
+        /// Where the part starts: the sum of these.
+        start: Vec<Dim>,
+        /// Size of the part.
+        len: Dim,
+    },
+    /// A part into an axis of zeros; buffers x `[outer, len, inner]`, y `[outer, size, inner]`.
+    Pad {
+        /// As [`LibCall::Slice`].
+        outer: Dim,
+        /// As [`LibCall::Slice`].
+        inner: Dim,
+        /// As [`LibCall::Slice`].
+        size: Dim,
+        /// As [`LibCall::Slice`].
+        start: Vec<Dim>,
+        /// As [`LibCall::Slice`].
+        len: Dim,
+    },
     /// Gradient of the table: the sum of the gradients of each row's uses, in the order of the indices; buffers indices
     /// `[count]`, gy `[count, width]`, gtable `[rows, width]`.
     GatherGrad {

@@ -10,6 +10,7 @@ pub mod level;
 mod tests;
 
 mod conv;
+mod copies;
 mod gather;
 mod gemm;
 mod par;
@@ -21,6 +22,7 @@ pub mod vmath;
 use std::fmt;
 
 use conv::Convolution;
+use copies::Copies;
 use gather::{Gather, GatherGrad};
 pub use level::{Level, LevelError, processor_name};
 pub use par::{Par, Task};
@@ -135,7 +137,23 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::GatherGrad { count, rows, width } => {
             Box::new(GatherGrad::new(size(count), *rows as usize, *width as usize, syms))
         }
+        LibCall::Concat { outer, inner, parts } => {
+            let parts: Vec<usize> = parts.iter().map(size).collect();
+            Box::new(Copies::concat(size(outer), size(inner), &parts))
+        }
+        LibCall::Slice { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::slice(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
+        LibCall::Pad { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::pad(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
     })
+}
+
+/// The value of a sum of sizes.
+fn sum(dims: &[Dim], syms: &[u64]) -> Result<usize, CallError> {
+    let sum = dims.iter().try_fold(0_u64, |a, d| a.checked_add(d.eval(syms))).filter(|n| *n < 1 << 46);
+    sum.map(|n| n as usize).ok_or_else(|| CallError("a position is beyond any memory".to_owned()))
 }
 
 /// Scratch bytes that a call needs with so many threads, enough for every level.
@@ -204,6 +222,16 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
                 _ => vec![len(&[*count])?, values, table],
             }
         }
+        LibCall::Concat { outer, inner, parts } => {
+            let mut lens = parts.iter().map(|p| len(&[*outer, *p, *inner])).collect::<Result<Vec<_>, _>>()?;
+            let whole = lens.iter().try_fold(0_usize, |a, l| a.checked_add(*l)).filter(|n| *n < 1 << 46);
+            lens.push(whole.ok_or_else(|| CallError("a buffer is larger than any memory".to_owned()))?);
+            lens
+        }
+        LibCall::Slice { outer, inner, size, len: part, .. } | LibCall::Pad { outer, inner, size, len: part, .. } => {
+            let (whole, part) = (len(&[*outer, *size, *inner])?, len(&[*outer, *part, *inner])?);
+            if matches!(call, LibCall::Slice { .. }) { vec![whole, part] } else { vec![part, whole] }
+        }
     })
 }
 
@@ -229,7 +257,7 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         // The usual count for an exponential and two passes.
         LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
         LibCall::ArgMax { .. } => lens[0] as f64,
-        LibCall::Gather { .. } => 0.0,
+        LibCall::Gather { .. } | LibCall::Concat { .. } | LibCall::Slice { .. } | LibCall::Pad { .. } => 0.0,
         LibCall::GatherGrad { .. } => lens[1] as f64,
     };
     Ok((flops, bytes))
@@ -252,6 +280,9 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::ArgMax { .. } => "argmax",
         LibCall::Gather { .. } => "gather",
         LibCall::GatherGrad { .. } => "gather-grad",
+        LibCall::Concat { .. } => "concat",
+        LibCall::Slice { .. } => "slice",
+        LibCall::Pad { .. } => "pad",
     }
 }
 

@@ -158,7 +158,11 @@ fn attributes(op: &Op, t: &SymbolTable) -> Option<String> {
             }
             parts.join(", ")
         }
-        Op::Input { .. }
+        Op::Concat { axis } => format!("axis={axis}"),
+        Op::Slice { axis, start } | Op::Pad { axis, start } => format!("axis={axis}, {}", dims("start", start)),
+        Op::Gather
+        | Op::GatherGrad
+        | Op::Input { .. }
         | Op::State { .. }
         | Op::Const(_)
         | Op::Map(_)
