@@ -232,13 +232,16 @@ proptest! {
     #[test]
     fn convolutions_and_their_gradients(
         seed: u32, d in 1usize..=3, cin in 1usize..3, cout in 1usize..3, k in 1usize..4, s in 1u32..3, p in 0u32..2, dil in 1u32..3,
+        groups in 1u32..4,
     ) {
+        // So many channels in each group.
+        let (cin, cout) = (cin * groups as usize, cout * groups as usize);
         let n = 6usize;
         let span = (k - 1) * dil as usize + 1;
         let padded = n + 2 * p as usize;
         prop_assume!(span <= padded);
         let out = (padded - span) / s as usize + 1;
-        let attrs = ConvAttrs { stride: vec![s; d], pad: vec![p; d], dilation: vec![dil; d], output: vec![Dim::from(out); d] };
+        let attrs = ConvAttrs { stride: vec![s; d], pad: vec![p; d], dilation: vec![dil; d], output: vec![Dim::from(out); d], groups };
         let spatial = |v: usize, first: usize, last: usize| {
             let mut s = vec![first];
             s.extend(vec![v; d]);
@@ -246,7 +249,7 @@ proptest! {
             s
         };
         let mut kernel = vec![k; d];
-        kernel.extend([cin, cout]);
+        kernel.extend([cin / groups as usize, cout]);
         let dims = |v: &[usize]| v.iter().map(|x| Dim::from(*x)).collect::<Vec<_>>();
         let (xs, ys) = (spatial(n, 2, cin), spatial(out, 2, cout));
         let mut c = Case::new(seed);

@@ -351,6 +351,19 @@ pub enum LibCall {
     },
 }
 
+/// As a padding: as much as `same` needs for the size that the axis has in this batch.
+pub const PAD_SAME: u32 = u32::MAX;
+
+/// The padding before the first cell of an axis: the given one, or for [`PAD_SAME`] half of what `output` windows that
+/// reach over `reach` cells lack (TensorFlow's rule: the odd cell goes behind).
+#[must_use]
+pub fn padding(given: u32, input: usize, output: usize, reach: usize, stride: usize) -> usize {
+    match given {
+        PAD_SAME => (output.saturating_sub(1).saturating_mul(stride).saturating_add(reach)).saturating_sub(input) / 2,
+        given => given as usize,
+    }
+}
+
 /// Geometry of a convolution. One- and three-dimensional ones use the same struct with the unused axes of size 1
 /// (axes are depth, height, width; a 1-D convolution uses the last).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -365,7 +378,7 @@ pub struct ConvGeometry {
     pub kernel: [u32; 3],
     /// Stride per axis.
     pub stride: [u32; 3],
-    /// Zeros before the first cell per axis (those after follow from the output size).
+    /// Zeros before the first cell per axis (those after follow from the output size), or [`PAD_SAME`].
     pub pad: [u32; 3],
     /// Dilation per axis.
     pub dilation: [u32; 3],
@@ -373,6 +386,9 @@ pub struct ConvGeometry {
     pub cin: u64,
     /// Output channels.
     pub cout: u64,
+    /// Groups of channels that do not see each other; divides both numbers of channels. The kernel is then
+    /// `[k…, cin / groups, cout]`.
+    pub groups: u64,
 }
 
 /// Geometry of a pooling, as [`ConvGeometry`].
@@ -388,7 +404,7 @@ pub struct PoolGeometry {
     pub window: [u32; 3],
     /// Stride per axis.
     pub stride: [u32; 3],
-    /// Cells before the first one per axis.
+    /// Cells before the first one per axis, or [`PAD_SAME`].
     pub pad: [u32; 3],
     /// Channels.
     pub channels: u64,

@@ -236,8 +236,12 @@ fn conv(attrs: &ConvAttrs, x: &Type, w: &Type) -> Result<Type, String> {
     if attrs.stride.contains(&0) || attrs.dilation.contains(&0) {
         return Err("stride and dilation must be at least 1".to_owned());
     }
-    if x.shape[d + 1] != w.shape[d] {
+    let groups = Dim::constant(u64::from(attrs.groups));
+    if x.shape[d + 1] != w.shape[d].times(groups) {
         return Err("input channels differ".to_owned());
+    }
+    if w.shape[d + 1].exact_div(groups).is_none() {
+        return Err("groups must divide the output channels".to_owned());
     }
     if w.shape.iter().any(|s| !s.is_const()) || !x.shape[d + 1].is_const() {
         return Err("kernel sizes and channels must be constants".to_owned());

@@ -116,12 +116,14 @@ pub enum Control {
 pub struct ConvAttrs {
     /// Strides.
     pub stride: Vec<u32>,
-    /// Zeros before the first cell.
+    /// Zeros before the first cell, or [`kur_runtime::plan::PAD_SAME`].
     pub pad: Vec<u32>,
     /// Distance between kernel taps.
     pub dilation: Vec<u32>,
     /// Output sizes.
     pub output: Vec<Dim>,
+    /// Groups of channels that do not see each other: w is `[kernel…, cin / groups, cout]`.
+    pub groups: u32,
 }
 
 /// Attributes of a pooling; one entry per spatial axis.
@@ -133,7 +135,7 @@ pub struct PoolAttrs {
     pub window: Vec<u32>,
     /// Strides.
     pub stride: Vec<u32>,
-    /// Cells before the first one.
+    /// Cells before the first one, or [`kur_runtime::plan::PAD_SAME`].
     pub pad: Vec<u32>,
     /// Output sizes.
     pub output: Vec<Dim>,

@@ -333,8 +333,9 @@ fn conv_geometry(a: &ConvAttrs, x: &[Dim], w: &[Dim]) -> ConvGeometry {
         stride: three(&a.stride, 1),
         pad: three(&a.pad, 0),
         dilation: three(&a.dilation, 1),
-        cin: size(&w[d]),
+        cin: size(&w[d]).saturating_mul(u64::from(a.groups)),
         cout: size(&w[d + 1]),
+        groups: u64::from(a.groups),
     }
 }
 

@@ -384,6 +384,10 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
             pad: ints("pad")?,
             dilation: ints("dilation")?,
             output: dims("out")?.to_vec(),
+            groups: match find("groups") {
+                None => 1,
+                Some(_) => ints("groups")?.first().copied().ok_or("`groups` takes one number")?,
+            },
         })
     };
     let pool = || {
