@@ -396,6 +396,48 @@ fn classes(values: &[f32], width: usize) -> Result<Vec<u32>, Trouble> {
     values.iter().enumerate().map(class).collect()
 }
 
+/// An array of a `.npz` archive.
+#[derive(Clone, Debug, PartialEq)]
+pub struct NamedArray {
+    /// Its name, without `.npy`.
+    pub name: String,
+    /// All its axes.
+    pub shape: Vec<u64>,
+    /// Row-major values.
+    pub values: Vec<f32>,
+}
+
+/// All arrays of numbers in the bytes of a `.npz` archive.
+///
+/// # Errors
+/// `numpy-format`, `array-values`; `path` is only shown.
+pub fn open_npz(path: &str, bytes: &[u8]) -> Result<Vec<NamedArray>> {
+    let fail = |t: Trouble| t.into_error(path, ArrayFormat::Npz, None);
+    let read = |m: &zip::Member| {
+        let name = m.name.strip_suffix(".npy").unwrap_or(&m.name).to_owned();
+        let (shape, values) = zip::read(bytes, m, None).and_then(|b| array(&b))?;
+        Ok(NamedArray { name, shape, values })
+    };
+    zip::members(bytes).and_then(|all| all.iter().map(read).collect()).map_err(fail)
+}
+
+/// The axes and row-major values of the bytes of a `.npy` file.
+///
+/// # Errors
+/// As [`open_npz`].
+pub fn open_npy(path: &str, bytes: &[u8]) -> Result<(Vec<u64>, Vec<f32>)> {
+    array(bytes).map_err(|t| t.into_error(path, ArrayFormat::Npz, None))
+}
+
+fn array(bytes: &[u8]) -> Result<(Vec<u64>, Vec<f32>), Trouble> {
+    let header = numpy::header(bytes)?;
+    if header.dtype.is_object() {
+        return Err(Trouble::values("holds objects, where numbers are needed"));
+    }
+    let values = numpy::decode(&header.dtype, &header.shape, header.fortran, &bytes[header.start..])?;
+    Ok((header.shape, values))
+}
+
 /// The format of a file, by its name.
 #[must_use]
 pub fn format_of(path: &str) -> Option<ArrayFormat> {
