@@ -98,10 +98,17 @@ fn arguments(kind: &LayerKind) -> String {
         LayerKind::Dropout { fraction, independent } => {
             format!(" {fraction}{}", flag(!independent, "whole channels"))
         }
-        LayerKind::Flatten | LayerKind::Output => String::new(),
+        LayerKind::Flatten | LayerKind::Output | LayerKind::PositionEmbedding => String::new(),
+        LayerKind::Upsample { size } => format!(" {:?}", size.value),
+        LayerKind::Pad { before, after } => format!(" before {:?} after {:?}", before.value, after.value),
+        LayerKind::GlobalPool { kind } => format!(" {kind:?}"),
+        LayerKind::LayerNormalization { epsilon } => format!(" epsilon {epsilon}"),
+        LayerKind::Attention { heads, causal } => format!(" heads {}{}", heads.value, flag(*causal, "causal")),
         LayerKind::Expand { dimension } | LayerKind::Squeeze { dimension } => format!(" {dimension}"),
-        LayerKind::Convolution { kernels, size, strides, border, separable, highway } => {
-            let more = flag(*separable, "separable") + &gate(highway);
+        LayerKind::Convolution { kernels, size, strides, dilation, border, separable, highway } => {
+            let wide = dilation.iter().any(|d| *d != 1);
+            let wide = if wide { format!(" dilation {dilation:?}") } else { String::new() };
+            let more = wide + &flag(*separable, "separable") + &gate(highway);
             format!(" kernels {kernels} size {:?} strides {strides:?} {border:?}{more}", size.value)
         }
         LayerKind::Pool { kind, size, strides, border } => {

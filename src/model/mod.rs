@@ -214,7 +214,7 @@ impl<'a> Loader<'a> {
         expander.model(&mut self.cx, items);
         self.cx.scope = outer;
         let nodes = containers::resolve_reuse(&mut self.cx, expander);
-        let list = Value::new(Kind::List(nodes.iter().map(resolved::entry).collect()), entry.key.span);
+        let list = Value::new(Kind::List(resolved::entries(&nodes)), entry.key.span);
         self.printed.push(("model", list));
         graph::connect(&mut self.cx, nodes, before)
     }

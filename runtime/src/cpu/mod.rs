@@ -10,7 +10,10 @@ pub mod level;
 mod tests;
 
 mod conv;
+mod copies;
+mod gather;
 mod gemm;
+mod grouped;
 mod par;
 mod pooling;
 mod rows;
@@ -20,13 +23,16 @@ pub mod vmath;
 use std::fmt;
 
 use conv::Convolution;
+use copies::Copies;
+use gather::{Gather, GatherGrad};
+use grouped::{GroupPass, Grouped};
 pub use level::{Level, LevelError, processor_name};
 pub use par::{Par, Task};
 use pooling::{PoolOp, Pooling};
 use rows::{RowOp, Rows};
 
 use crate::dim::Dim;
-use crate::plan::{ConvGeometry, LibCall, PoolGeometry};
+use crate::plan::{ConvGeometry, LibCall, PoolGeometry, padding};
 
 /// Bytes of scratch memory a kernel needs: `shared + threads * local`, in one piece. Undefined at the start of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,11 +52,40 @@ pub struct Io<'a> {
     pub scratch: *mut f32,
 }
 
+/// Why a call cannot do its work on the values of this batch: the data is wrong, not the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelFault {
+    /// Sample of the batch, from 0.
+    pub sample: u64,
+    /// What is wrong with it, with the value: `the index 7 is outside a vocabulary of 5`.
+    pub message: String,
+}
+
+impl fmt::Display for KernelFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (sample {} of the batch)", self.message, self.sample)
+    }
+}
+
+impl std::error::Error for KernelFault {}
+
 /// A library call with all sizes known.
 pub trait LibKernel: Send + Sync {
     /// Its scratch memory.
     fn scratch(&self) -> Scratch {
         Scratch::default()
+    }
+
+    /// Looks whether the values in the input buffers allow the call. The executor asks right before [`LibKernel::run`],
+    /// which may then rely on it. Nothing is written, so a refused call leaves all memory as it was.
+    ///
+    /// # Safety
+    /// As [`LibKernel::run`].
+    ///
+    /// # Errors
+    /// The first sample that does not allow it; the same one whatever the number of threads.
+    unsafe fn check(&self, _io: &Io<'_>) -> Result<(), KernelFault> {
+        Ok(())
     }
 
     /// Runs the call. `par` decides who runs its tasks, and when it has several regions of them, each starts when the one
@@ -83,12 +118,18 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
     let size = |d: &Dim| d.eval(syms) as usize;
     let pool =
         |g: &PoolGeometry, op| -> Box<dyn LibKernel> { Box::new(Pooling::new(Conv::pooling(g, syms), op, level)) };
+    let grouped = |g: &ConvGeometry, pass| -> Box<dyn LibKernel> {
+        Box::new(Grouped::new(Conv::new(g, syms), g.groups as usize, pass))
+    };
     let row = |rows, cols, op| -> Box<dyn LibKernel> { Box::new(Rows::new(size(rows), size(cols), op, level)) };
     Ok(match call {
         LibCall::MatMul { batch, m, n, k, ta, tb } => {
             let (batch, m, n, k) = (size(batch), size(m), size(n), size(k));
             Box::new(gemm::Product::new(gemm::Problem { batch, m, n, k, ta: *ta, tb: *tb }, level))
         }
+        LibCall::ConvForward(g) if g.groups != 1 => grouped(g, GroupPass::Forward),
+        LibCall::ConvGradInput(g) if g.groups != 1 => grouped(g, GroupPass::GradInput),
+        LibCall::ConvGradWeight(g) if g.groups != 1 => grouped(g, GroupPass::GradWeight),
         LibCall::ConvForward(g) => Box::new(Convolution::forward(&Conv::new(g, syms), level)),
         LibCall::ConvGradInput(g) => Box::new(Convolution::grad_input(&Conv::new(g, syms), level)),
         LibCall::ConvGradWeight(g) => Box::new(Convolution::grad_weight(&Conv::new(g, syms), level)),
@@ -98,7 +139,29 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::AvgPoolGrad(g) => pool(g, PoolOp::AvgGrad),
         LibCall::Softmax { rows, cols, log } => row(rows, cols, if *log { RowOp::LogSoftmax } else { RowOp::Softmax }),
         LibCall::ArgMax { rows, cols } => row(rows, cols, RowOp::ArgMax),
+        LibCall::Gather { count, rows, width } => {
+            Box::new(Gather::new(size(count), *rows as usize, *width as usize, syms))
+        }
+        LibCall::GatherGrad { count, rows, width } => {
+            Box::new(GatherGrad::new(size(count), *rows as usize, *width as usize, syms))
+        }
+        LibCall::Concat { outer, inner, parts } => {
+            let parts: Vec<usize> = parts.iter().map(size).collect();
+            Box::new(Copies::concat(size(outer), size(inner), &parts))
+        }
+        LibCall::Slice { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::slice(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
+        LibCall::Pad { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::pad(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
     })
+}
+
+/// The value of a sum of sizes.
+fn sum(dims: &[Dim], syms: &[u64]) -> Result<usize, CallError> {
+    let sum = dims.iter().try_fold(0_u64, |a, d| a.checked_add(d.eval(syms))).filter(|n| *n < 1 << 46);
+    sum.map(|n| n as usize).ok_or_else(|| CallError("a position is beyond any memory".to_owned()))
 }
 
 /// Scratch bytes that a call needs with so many threads, enough for every level.
@@ -133,9 +196,12 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             check_windows(&Conv::new(g, syms))?;
+            if g.groups == 0 || !g.cin.is_multiple_of(g.groups) || !g.cout.is_multiple_of(g.groups) {
+                return Err(CallError(format!("{} groups do not divide the channels", g.groups)));
+            }
             let [a, b, c] = g.kernel.map(|k| Dim::constant(u64::from(k)));
             let x = at(g.batch, g.input, g.cin)?;
-            let w = len(&[a, b, c, Dim::constant(g.cin), Dim::constant(g.cout)])?;
+            let w = len(&[a, b, c, Dim::constant(g.cin / g.groups), Dim::constant(g.cout)])?;
             let y = at(g.batch, g.output, g.cout)?;
             match call {
                 LibCall::ConvForward(_) => vec![x, w, y],
@@ -155,6 +221,28 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::Softmax { rows, cols, .. } => vec![len(&[*rows, *cols])?; 2],
         LibCall::ArgMax { rows, cols } => vec![len(&[*rows, *cols])?, len(&[*rows])?],
+        LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width } => {
+            if *rows > gather::MOST_ROWS {
+                return Err(CallError(format!("a table of {rows} rows cannot be indexed by floats")));
+            }
+            let width = Dim::constant(*width);
+            let table = len(&[Dim::constant(*rows), width])?;
+            let values = len(&[*count, width])?;
+            match call {
+                LibCall::Gather { .. } => vec![table, len(&[*count])?, values],
+                _ => vec![len(&[*count])?, values, table],
+            }
+        }
+        LibCall::Concat { outer, inner, parts } => {
+            let mut lens = parts.iter().map(|p| len(&[*outer, *p, *inner])).collect::<Result<Vec<_>, _>>()?;
+            let whole = lens.iter().try_fold(0_usize, |a, l| a.checked_add(*l)).filter(|n| *n < 1 << 46);
+            lens.push(whole.ok_or_else(|| CallError("a buffer is larger than any memory".to_owned()))?);
+            lens
+        }
+        LibCall::Slice { outer, inner, size, len: part, .. } | LibCall::Pad { outer, inner, size, len: part, .. } => {
+            let (whole, part) = (len(&[*outer, *size, *inner])?, len(&[*outer, *part, *inner])?);
+            if matches!(call, LibCall::Slice { .. }) { vec![whole, part] } else { vec![part, whole] }
+        }
     })
 }
 
@@ -171,7 +259,10 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             let pixels = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
-            2.0 * pixels * g.kernel.iter().map(|k| f64::from(*k)).product::<f64>() * g.cin as f64 * g.cout as f64
+            2.0 * pixels
+                * g.kernel.iter().map(|k| f64::from(*k)).product::<f64>()
+                * (g.cin / g.groups.max(1)) as f64
+                * g.cout as f64
         }
         LibCall::MaxPool(g) | LibCall::MaxPoolGrad(g) | LibCall::AvgPool(g) | LibCall::AvgPoolGrad(g) => {
             let cells = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
@@ -180,6 +271,8 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         // The usual count for an exponential and two passes.
         LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
         LibCall::ArgMax { .. } => lens[0] as f64,
+        LibCall::Gather { .. } | LibCall::Concat { .. } | LibCall::Slice { .. } | LibCall::Pad { .. } => 0.0,
+        LibCall::GatherGrad { .. } => lens[1] as f64,
     };
     Ok((flops, bytes))
 }
@@ -199,6 +292,11 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::Softmax { log: false, .. } => "softmax",
         LibCall::Softmax { log: true, .. } => "log-softmax",
         LibCall::ArgMax { .. } => "argmax",
+        LibCall::Gather { .. } => "gather",
+        LibCall::GatherGrad { .. } => "gather-grad",
+        LibCall::Concat { .. } => "concat",
+        LibCall::Slice { .. } => "slice",
+        LibCall::Pad { .. } => "pad",
     }
 }
 
@@ -250,11 +348,21 @@ impl Conv {
             output: g.output.map(|d| d.eval(syms) as usize),
             kernel: g.kernel.map(|k| k as usize),
             stride: g.stride.map(|k| k as usize),
-            pad: g.pad.map(|k| k as usize),
+            pad: [0; 3],
             dilation: g.dilation.map(|k| k as usize),
             cin: g.cin as usize,
             cout: g.cout as usize,
         }
+        .padded(g.pad)
+    }
+
+    /// With the padding of a plan.
+    fn padded(self, given: [u32; 3]) -> Conv {
+        let pad = std::array::from_fn(|a| {
+            let reach = self.kernel[a].saturating_sub(1).saturating_mul(self.dilation[a]).saturating_add(1);
+            padding(given[a], self.input[a], self.output[a], reach, self.stride[a])
+        });
+        Conv { pad, ..self }
     }
 
     /// A pooling as a convolution from and to its channels.
@@ -265,11 +373,12 @@ impl Conv {
             output: g.output.map(|d| d.eval(syms) as usize),
             kernel: g.window.map(|k| k as usize),
             stride: g.stride.map(|k| k as usize),
-            pad: g.pad.map(|k| k as usize),
+            pad: [0; 3],
             dilation: [1; 3],
             cin: g.channels as usize,
             cout: g.channels as usize,
         }
+        .padded(g.pad)
     }
 
     /// Input position on an axis under kernel cell `k` of output cell `o`, or `None` in the padding.

@@ -60,6 +60,11 @@ pub fn open(spec: &FileSpec) -> Result<Box<dyn BufRead>> {
     if path.is_dir() {
         return Err(Error::data("data-file", format!("`{}` is a directory, not a data file", spec.path)));
     }
+    // Asked before it is opened: opening a pipe waits for its writer, and data is read more than once.
+    if std::fs::metadata(&path).is_ok_and(|m| !m.is_file()) {
+        return Err(Error::data("data-file", format!("`{}` is no regular file", spec.path))
+            .help("write the data into a file first: it is read more than once"));
+    }
     if let Some(expected) = &spec.checksum {
         let mut file = File::open(&path).map_err(|e| read_error(&spec.path, &e))?;
         let found = sha256_hex(&mut file).map_err(|e| read_error(&spec.path, &e))?;

@@ -140,5 +140,10 @@ fn lib_dims(call: &LibCall) -> Vec<Dim> {
             input.iter().chain(output).copied().chain([*batch]).collect()
         }
         LibCall::Softmax { rows, cols, .. } | LibCall::ArgMax { rows, cols } => vec![*rows, *cols],
+        LibCall::Concat { outer, inner, parts } => parts.iter().copied().chain([*outer, *inner]).collect(),
+        LibCall::Slice { outer, inner, size, start, len } | LibCall::Pad { outer, inner, size, start, len } => {
+            start.iter().copied().chain([*outer, *inner, *size, *len]).collect()
+        }
+        LibCall::Gather { count, .. } | LibCall::GatherGrad { count, .. } => vec![*count],
     }
 }
