@@ -62,6 +62,7 @@ pub(super) fn probe(
     let origin = section.data.first().map_or(String::new(), |s| match s {
         SupplierSpec::Csv(c) => c.file.path.clone(),
         SupplierSpec::Mnist { images, .. } => images.path.clone(),
+        SupplierSpec::Arrays { file, .. } => file.path.clone(),
         SupplierSpec::Unbuilt { what } => what.clone(),
     });
     let found = data::probe(&section, &inputs, &hints)?;
@@ -78,7 +79,7 @@ pub(super) fn fixed_shapes(kurfile: &Kurfile) -> Vec<DataShape> {
         let (images, source) = match supplier {
             SupplierSpec::Mnist { .. } => ([28, 28, 1], "mnist"),
             SupplierSpec::Unbuilt { what } if what == "the supplier `cifar`" => ([32, 32, 3], "cifar"),
-            SupplierSpec::Csv(_) | SupplierSpec::Unbuilt { .. } => continue,
+            SupplierSpec::Csv(_) | SupplierSpec::Arrays { .. } | SupplierSpec::Unbuilt { .. } => continue,
         };
         for (name, shape) in [("images", images.to_vec()), ("labels", vec![10])] {
             let source = source.to_owned();

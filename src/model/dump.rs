@@ -140,6 +140,7 @@ fn section(out: &mut String, s: &SectionSpec) {
             SupplierSpec::Mnist { images, labels } => {
                 line(out, 1, &format!("data mnist images {} labels {}", file(images), file(labels)));
             }
+            SupplierSpec::Arrays { format, file: f } => line(out, 1, &format!("data {} {}", format.word(), file(f))),
             SupplierSpec::Unbuilt { what } => line(out, 1, &format!("data not built: {what}")),
         }
     }
