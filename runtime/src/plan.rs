@@ -303,6 +303,26 @@ pub enum LibCall {
         /// Length of a row.
         cols: Dim,
     },
+    /// Rows of a table by index; buffers table `[rows, width]`, indices `[count]`, y `[count, width]`. An index loses its
+    /// fraction; one outside the table is a fault of the data.
+    Gather {
+        /// Number of indices, a multiple of the batch.
+        count: Dim,
+        /// Rows of the table, at most 2^24.
+        rows: u64,
+        /// Length of a row.
+        width: u64,
+    },
+    /// Gradient of the table: the sum of the gradients of each row's uses, in the order of the indices; buffers indices
+    /// `[count]`, gy `[count, width]`, gtable `[rows, width]`.
+    GatherGrad {
+        /// As [`LibCall::Gather`].
+        count: Dim,
+        /// As [`LibCall::Gather`].
+        rows: u64,
+        /// As [`LibCall::Gather`].
+        width: u64,
+    },
     /// A recurrent layer through time; buffers the input products xw `[n,t,G·u]`, the recurrent kernel `[u,G·u]`, for
     /// [`RnnCell::GruAfter`] the recurrent bias `[G·u]`, and the tape `[n,t,K·u]` (see [`RnnCell`]).
     Rnn(RnnGeometry),

@@ -5,7 +5,7 @@
 //! anything is computed.
 
 use super::par::{Par, Shared, run_tasks};
-use super::{Io, LibKernel, Scratch};
+use super::{Io, KernelFault, LibKernel, Scratch};
 use crate::dim::Dim;
 use crate::plan::CtcGeometry;
 
@@ -21,7 +21,7 @@ pub(crate) struct Ctc {
     gradient: bool,
 }
 
-/// A sample that has a loss.
+/// A sample that has a loss: its scores, its labels without padding, its frames.
 struct Sample<'a> {
     scores: &'a [f32],
     labels: &'a [f32],
@@ -41,9 +41,9 @@ impl Ctc {
         }
     }
 
-    /// f64 values of each worker: the forward variables of all steps, then two rows of backward ones.
+    /// f64 values of each worker: the forward variables of all steps, two rows of backward ones, a sum for each class.
     fn cells(&self) -> usize {
-        (self.t + 2) * (2 * self.labels + 1)
+        (self.t + 2) * (2 * self.labels + 1) + self.classes
     }
 
     fn blank(&self) -> usize {
@@ -55,17 +55,40 @@ impl Ctc {
         if s.is_multiple_of(2) { self.blank() } else { labels[s / 2] as usize + usize::from(self.blank_first) }
     }
 
-    /// The frames and labels of a sample; `None` when they make no sense or no path of so many frames gives the labels.
-    fn sample<'a>(&self, scores: &'a [f32], labels: &'a [f32], steps: f32, length: f32) -> Option<Sample<'a>> {
+    /// The frames and labels of a sample.
+    ///
+    /// # Errors
+    /// They make no sense, or no path of so many frames gives the labels.
+    fn sample<'a>(
+        &self,
+        scores: &'a [f32],
+        labels: &'a [f32],
+        steps: f32,
+        length: f32,
+    ) -> Result<Sample<'a>, String> {
         let whole = |x: f32, most: usize| (x.fract() == 0.0 && x >= 0.0 && x <= most as f32).then_some(x as usize);
-        let (steps, length) = (whole(steps, self.t)?, whole(length, self.labels)?);
+        let Some(length) = whole(length, self.labels) else {
+            return Err(format!("its number of labels is {length}, but there are up to {}", self.labels));
+        };
+        let Some(steps) = whole(steps, self.t) else {
+            return Err(format!("its number of frames is {steps}, but there are up to {}", self.t));
+        };
         let labels = &labels[..length];
-        let most = self.classes.checked_sub(2);
-        if labels.iter().any(|l| most.and_then(|m| whole(*l, m)).is_none()) {
-            return None;
+        let Some(most) = self.classes.checked_sub(2) else {
+            return Err("CTC needs a class beside the blank".to_owned());
+        };
+        if let Some(bad) = labels.iter().find(|l| whole(**l, most).is_none()) {
+            return Err(format!("the label {bad} is none of the {} labels, which are 0 to {most}", most + 1));
         }
         let repeats = labels.windows(2).filter(|w| w[0] == w[1]).count();
-        (steps >= length + repeats && self.classes > 0).then_some(Sample { scores, labels, steps })
+        if steps < length + repeats {
+            let why = if repeats == 0 { String::new() } else { format!(", {repeats} of them repeated") };
+            return Err(format!(
+                "{length} labels{why} need at least {} frames, but the output has {steps}",
+                length + repeats
+            ));
+        }
+        Ok(Sample { scores, labels, steps })
     }
 
     /// Fills the forward variables, row by row, and gives ln p(labels).
@@ -104,7 +127,9 @@ impl Ctc {
         let places = 2 * x.labels.len() + 1;
         let log_p = self.forward(x, memory);
         let (alpha, rows) = memory.split_at_mut(x.steps * places);
-        let (mut beta, mut after) = rows[..2 * places].split_at_mut(places);
+        let (rows, sums) = rows.split_at_mut(2 * places);
+        let (mut beta, mut after) = rows.split_at_mut(places);
+        let sums = &mut sums[..self.classes];
         for t in (0..x.steps).rev() {
             for s in 0..places {
                 beta[s] = if t + 1 == x.steps {
@@ -115,15 +140,13 @@ impl Ctc {
                     log_sum([to(0), to(1), if skip { to(2) } else { LOG_ZERO }])
                 };
             }
-            // Several places may have one class; f64 sums per class come before the rounding.
+            // Several places may have one class, so their sum comes before the rounding.
+            sums.fill(0.0);
             for s in 0..places {
-                let class = self.class(x.labels, s);
-                let first = (0..s).all(|k| self.class(x.labels, k) != class);
-                if first {
-                    let same = (s..places).filter(|k| self.class(x.labels, *k) == class);
-                    let sum: f64 = same.map(|k| (alpha[t * places + k] + beta[k] - log_p).exp()).sum();
-                    out[t * self.classes + class] = (-g * sum) as f32;
-                }
+                sums[self.class(x.labels, s)] += (alpha[t * places + s] + beta[s] - log_p).exp();
+            }
+            for (out, sum) in out[t * self.classes..].iter_mut().zip(&*sums) {
+                *out = (-g * sum) as f32;
             }
             std::mem::swap(&mut beta, &mut after);
         }
@@ -152,6 +175,18 @@ impl LibKernel for Ctc {
         Scratch { shared: 8, local: self.cells() * 8 }
     }
 
+    unsafe fn check(&self, io: &Io<'_>) -> Result<(), KernelFault> {
+        for i in 0..self.n {
+            // SAFETY: sample `i` of each buffer.
+            let sample = unsafe {
+                let labels = std::slice::from_raw_parts(io.bufs[1].add(i * self.labels), self.labels);
+                self.sample(&[], labels, *io.bufs[2].add(i), *io.bufs[3].add(i))
+            };
+            sample.map_err(|message| KernelFault { sample: i as u64, message })?;
+        }
+        Ok(())
+    }
+
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let (t, c, l) = (self.t, self.classes, self.labels);
         let out = io.bufs[io.bufs.len() - 1];
@@ -169,11 +204,11 @@ impl LibKernel for Ctc {
                 if self.gradient {
                     let out = std::slice::from_raw_parts_mut(out.add(i * t * c), t * c);
                     out.fill(0.0);
-                    if let Some(x) = sample {
+                    if let Ok(x) = sample {
                         self.backward(&x, f64::from(*g.add(i)), memory, out);
                     }
                 } else {
-                    *out.add(i) = sample.map_or(f32::INFINITY, |x| -self.forward(&x, memory) as f32);
+                    *out.add(i) = sample.map_or(f32::NAN, |x| -self.forward(&x, memory) as f32);
                 }
             }
         });

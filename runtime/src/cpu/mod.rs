@@ -11,6 +11,7 @@ mod tests;
 
 mod conv;
 mod ctc;
+mod gather;
 mod gemm;
 mod par;
 mod pooling;
@@ -23,6 +24,7 @@ use std::fmt;
 
 use conv::Convolution;
 use ctc::{Ctc, Lengths};
+use gather::{Gather, GatherGrad};
 pub use level::{Level, LevelError, processor_name};
 pub use par::{Par, Task};
 use pooling::{PoolOp, Pooling};
@@ -50,11 +52,40 @@ pub struct Io<'a> {
     pub scratch: *mut f32,
 }
 
+/// Why a call cannot do its work on the values of this batch: the data is wrong, not the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelFault {
+    /// Sample of the batch, from 0.
+    pub sample: u64,
+    /// What is wrong with it, with the value: `the index 7 is outside a vocabulary of 5`.
+    pub message: String,
+}
+
+impl fmt::Display for KernelFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (sample {} of the batch)", self.message, self.sample)
+    }
+}
+
+impl std::error::Error for KernelFault {}
+
 /// A library call with all sizes known.
 pub trait LibKernel: Send + Sync {
     /// Its scratch memory.
     fn scratch(&self) -> Scratch {
         Scratch::default()
+    }
+
+    /// Looks whether the values in the input buffers allow the call. The executor asks right before [`LibKernel::run`],
+    /// which may then rely on it. Nothing is written, so a refused call leaves all memory as it was.
+    ///
+    /// # Safety
+    /// As [`LibKernel::run`].
+    ///
+    /// # Errors
+    /// The first sample that does not allow it; the same one whatever the number of threads.
+    unsafe fn check(&self, _io: &Io<'_>) -> Result<(), KernelFault> {
+        Ok(())
     }
 
     /// Runs the call. `par` decides who runs its tasks, and when it has several regions of them, each starts when the one
@@ -113,6 +144,12 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::Ctc(g) => Box::new(Ctc::new(g, false, syms)),
         LibCall::CtcGrad(g) => Box::new(Ctc::new(g, true, syms)),
         LibCall::Lengths { len, windows } => Box::new(Lengths { len: size(len), windows: windows.clone() }),
+        LibCall::Gather { count, rows, width } => {
+            Box::new(Gather::new(size(count), *rows as usize, *width as usize, syms))
+        }
+        LibCall::GatherGrad { count, rows, width } => {
+            Box::new(GatherGrad::new(size(count), *rows as usize, *width as usize, syms))
+        }
     })
 }
 
@@ -199,6 +236,18 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
             }
             vec![len(&[*n])?; 2]
         }
+        LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width } => {
+            if *rows > gather::MOST_ROWS {
+                return Err(CallError(format!("a table of {rows} rows cannot be indexed by floats")));
+            }
+            let width = Dim::constant(*width);
+            let table = len(&[Dim::constant(*rows), width])?;
+            let values = len(&[*count, width])?;
+            match call {
+                LibCall::Gather { .. } => vec![table, len(&[*count])?, values],
+                _ => vec![len(&[*count])?, values, table],
+            }
+        }
     })
 }
 
@@ -265,6 +314,8 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         LibCall::Ctc(g) => 80.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
         LibCall::CtcGrad(g) => 160.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
         LibCall::Lengths { windows, .. } => 3.0 * (lens[0] * windows.len()) as f64,
+        LibCall::Gather { .. } => 0.0,
+        LibCall::GatherGrad { .. } => lens[1] as f64,
     };
     Ok((flops, bytes))
 }
@@ -299,6 +350,8 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::Ctc(_) => "ctc",
         LibCall::CtcGrad(_) => "ctc-grad",
         LibCall::Lengths { .. } => "lengths",
+        LibCall::Gather { .. } => "gather",
+        LibCall::GatherGrad { .. } => "gather-grad",
     }
 }
 

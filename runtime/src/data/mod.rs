@@ -188,6 +188,12 @@ impl Dataset {
         self.sources.iter().find(|s| s.name == name)
     }
 
+    /// Place of a row in the sequence of all data rows, those that were left out included.
+    #[must_use]
+    pub fn original_row(&self, row: usize) -> usize {
+        self.dropped.iter().fold(row, |at, dropped| if *dropped <= at { at + 1 } else { at })
+    }
+
     /// Tells data sets apart: FNV-1a over the number of rows and up to 4096 evenly spaced samples of every source.
     #[must_use]
     pub fn fingerprint(&self) -> u64 {

@@ -63,6 +63,8 @@ pub(super) struct Patch {
 
 pub(super) struct BoundLaunch {
     pub(super) bufs: Range<usize>,
+    /// Layer it came from, for faults.
+    pub(super) layer: Option<u32>,
     pub(super) call: BoundCall,
     /// For profiles: floating point operations and bytes.
     pub(super) work: (f64, f64),
@@ -221,7 +223,8 @@ impl Executor {
                     (BoundCall::Lib(kernel), work)
                 }
             };
-            bound.launches.push(BoundLaunch { bufs: first..bound.ptrs.len(), call, work });
+            let (bufs, layer) = (first..bound.ptrs.len(), launch.layer);
+            bound.launches.push(BoundLaunch { bufs, layer, call, work });
         }
         for slot in &plan.results {
             let s = span(slot.place, &bound.input_lens);

@@ -148,5 +148,6 @@ fn lib_dims(call: &LibCall) -> Vec<Dim> {
         }
         LibCall::Ctc(g) | LibCall::CtcGrad(g) => vec![g.batch, g.steps, g.classes, g.labels],
         LibCall::Lengths { len, .. } => vec![*len],
+        LibCall::Gather { count, .. } | LibCall::GatherGrad { count, .. } => vec![*count],
     }
 }
