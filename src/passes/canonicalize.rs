@@ -126,7 +126,18 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
         | Op::Pool(_)
         | Op::PoolGrad(_)
         | Op::Softmax { .. }
-        | Op::ArgMax => None,
+        | Op::ArgMax
+        | Op::Rnn(_)
+        | Op::RnnGrad(..)
+        | Op::RnnGradWeight(_)
+        | Op::RnnGradBias(_)
+        | Op::Part(_)
+        | Op::PartGrad(_)
+        | Op::Scan { .. }
+        | Op::Shift { .. }
+        | Op::Ctc { .. }
+        | Op::CtcGrad { .. }
+        | Op::Lengths { .. } => None,
     }
 }
 
