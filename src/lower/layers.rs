@@ -4,6 +4,7 @@ use kur_runtime::dim::Dim;
 use kur_runtime::plan::{Init, InputRole, StateRole};
 
 use super::model::{Cx, Mode, Value, unsound};
+use super::recurrent::recurrent;
 use crate::diag::{Diagnostic, Reported, Span};
 use crate::ir::graph::{Builder, LayerRef, Node, NodeId, State};
 use crate::ir::kernel::ScalarOp;
@@ -39,6 +40,7 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
             pool(cx, layer, at, x, *kind, &size.value, strides, *border)?
         }
         LayerKind::BatchNormalization { axis, momentum } => batch_normalization(cx, layer, at, x, *axis, *momentum)?,
+        LayerKind::Recurrent(r) => recurrent(cx, layer, at, x, r)?,
         LayerKind::Output => return Ok(*value),
         // The driver stops before such a layer is lowered; whoever calls this module alone learns of it here.
         kind => {
@@ -60,7 +62,7 @@ fn input(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef) -> Result<NodeId, Reporte
 }
 
 /// Adds a parameter or running statistic of the layer and gives its value.
-fn state(
+pub(super) fn state(
     cx: &mut Cx<'_>,
     layer: &Layer,
     at: LayerRef,
@@ -128,7 +130,7 @@ fn activation(cx: &mut Cx<'_>, at: LayerRef, x: NodeId, kind: Activation) -> Val
 }
 
 /// An elementwise activation.
-fn elementwise(b: &mut Builder<'_>, kind: Activation, x: NodeId) -> NodeId {
+pub(super) fn elementwise(b: &mut Builder<'_>, kind: Activation, x: NodeId) -> NodeId {
     use ScalarOp::{Exp, Log1p, Max, Min, Sigmoid, Tanh};
     let zero = b.constant(0.0);
     match kind {

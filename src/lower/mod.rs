@@ -8,3 +8,4 @@ pub mod schedule;
 mod layers;
 mod loops;
 mod losses;
+mod recurrent;

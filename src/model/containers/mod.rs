@@ -115,7 +115,7 @@ pub(in crate::model) static CONTAINERS: &[ContainerType] = &[
     later(layer("transpose", shape::TRANSPOSE_FORM, shape::transpose, "another order of axes")),
     later(layer("repeat", shape::REPEAT_FORM, shape::repeat, "the same vector several times")),
     later(layer("merge", merge::FORM, merge::merge, "joins several inputs")),
-    later(layer("recurrent", recurrent::FORM, recurrent::recurrent, "GRU, LSTM or SRU over a sequence")),
+    layer("recurrent", recurrent::FORM, recurrent::recurrent, "GRU, LSTM or SRU over a sequence"),
     later(layer("embedding", recurrent::EMBEDDING_FORM, recurrent::embedding, "vectors for indices")),
     later(operator("parallel", children::PARALLEL, How::Parallel, "layers applied to every element of the first axis")),
     later(operator("reuse", reuse::FORM, How::Reuse, "another layer once more, with its weights")),
