@@ -313,6 +313,41 @@ pub enum LibCall {
         /// Length of a row.
         width: u64,
     },
+    /// Parts one behind the other along an axis; buffers the parts `[outer, parts[i], inner]`, y `[outer, Σ parts, inner]`.
+    Concat {
+        /// Product of the axes before.
+        outer: Dim,
+        /// Product of the axes behind.
+        inner: Dim,
+        /// Sizes of the parts along the axis.
+        parts: Vec<Dim>,
+    },
+    /// A part of an axis; buffers x `[outer, size, inner]`, y `[outer, len, inner]`.
+    Slice {
+        /// Product of the axes before.
+        outer: Dim,
+        /// Product of the axes behind.
+        inner: Dim,
+        /// Size of the axis.
+        size: Dim,
+        /// Where the part starts: the sum of these.
+        start: Vec<Dim>,
+        /// Size of the part.
+        len: Dim,
+    },
+    /// A part into an axis of zeros; buffers x `[outer, len, inner]`, y `[outer, size, inner]`.
+    Pad {
+        /// As [`LibCall::Slice`].
+        outer: Dim,
+        /// As [`LibCall::Slice`].
+        inner: Dim,
+        /// As [`LibCall::Slice`].
+        size: Dim,
+        /// As [`LibCall::Slice`].
+        start: Vec<Dim>,
+        /// As [`LibCall::Slice`].
+        len: Dim,
+    },
     /// Gradient of the table: the sum of the gradients of each row's uses, in the order of the indices; buffers indices
     /// `[count]`, gy `[count, width]`, gtable `[rows, width]`.
     GatherGrad {
@@ -520,6 +555,19 @@ pub enum StepPick {
     Last,
 }
 
+/// As a padding: as much as `same` needs for the size that the axis has in this batch.
+pub const PAD_SAME: u32 = u32::MAX;
+
+/// The padding before the first cell of an axis: the given one, or for [`PAD_SAME`] half of what `output` windows that
+/// reach over `reach` cells lack (TensorFlow's rule: the odd cell goes behind).
+#[must_use]
+pub fn padding(given: u32, input: usize, output: usize, reach: usize, stride: usize) -> usize {
+    match given {
+        PAD_SAME => (output.saturating_sub(1).saturating_mul(stride).saturating_add(reach)).saturating_sub(input) / 2,
+        given => given as usize,
+    }
+}
+
 /// Geometry of a convolution. One- and three-dimensional ones use the same struct with the unused axes of size 1
 /// (axes are depth, height, width; a 1-D convolution uses the last).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -534,7 +582,7 @@ pub struct ConvGeometry {
     pub kernel: [u32; 3],
     /// Stride per axis.
     pub stride: [u32; 3],
-    /// Zeros before the first cell per axis (those after follow from the output size).
+    /// Zeros before the first cell per axis (those after follow from the output size), or [`PAD_SAME`].
     pub pad: [u32; 3],
     /// Dilation per axis.
     pub dilation: [u32; 3],
@@ -542,6 +590,9 @@ pub struct ConvGeometry {
     pub cin: u64,
     /// Output channels.
     pub cout: u64,
+    /// Groups of channels that do not see each other; divides both numbers of channels. The kernel is then
+    /// `[k…, cin / groups, cout]`.
+    pub groups: u64,
 }
 
 /// Geometry of a pooling, as [`ConvGeometry`].
@@ -557,7 +608,7 @@ pub struct PoolGeometry {
     pub window: [u32; 3],
     /// Stride per axis.
     pub stride: [u32; 3],
-    /// Cells before the first one per axis.
+    /// Cells before the first one per axis, or [`PAD_SAME`].
     pub pad: [u32; 3],
     /// Channels.
     pub channels: u64,

@@ -43,7 +43,7 @@ pub struct RunSpec {
 pub struct InputSpec {
     /// Name in the model.
     pub name: String,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 where a size varies.
     pub shape: Vec<u64>,
 }
 
@@ -54,7 +54,7 @@ pub struct OutputSpec {
     pub name: String,
     /// Every other name of the same value.
     pub aliases: Vec<String>,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 where a size varies.
     pub shape: Vec<u64>,
     /// Whether the output is a softmax over its last axis, so that its targets are classes.
     pub softmax: bool,

@@ -1,7 +1,7 @@
 //! Assembles the program for the runtime: state layout, run specification, summary rows; and looks at the data.
 
 use kur_runtime::data::{self, ProbedSource, Role, TargetHint, with_file};
-use kur_runtime::dim::Dim;
+use kur_runtime::dim::{Dim, SymbolTable};
 use kur_runtime::error::Error;
 use kur_runtime::plan::{ALIGN, KernelInfo, LayerInfo, Plan, Program, StateSpec};
 use kur_runtime::spec::{InputSpec, OutputSpec, RunSpec, SectionSpec, SupplierSpec};
@@ -123,12 +123,30 @@ pub(super) fn states(steps: &[Step]) -> Result<Vec<StateSpec>, Stop> {
         .collect())
 }
 
+/// The symbols of all sizes. The steps lower the model alike, so the table of each begins with that of the model.
+pub(super) fn symbols(steps: &[Step]) -> Result<SymbolTable, Stop> {
+    let longest = steps.iter().max_by_key(|s| s.graph.symbols.len());
+    let Some(longest) = longest.map(|s| &s.graph.symbols) else { return Ok(SymbolTable::default()) };
+    for s in steps {
+        if !longest.starts_with(&s.graph.symbols) {
+            return Err(Stop::Internal {
+                stage: "symbols".to_owned(),
+                message: format!("the step {} has sizes of its own", s.mode.name()),
+                dump: crate::ir::text::print_graph(&s.graph),
+            });
+        }
+    }
+    Ok(longest.clone())
+}
+
 /// Puts everything together.
+#[expect(clippy::too_many_arguments, reason = "the parts of a program, one by one")]
 pub(super) fn assemble(
     kurfile: &Kurfile,
     shapes: &Shapes,
     infer: &Lowered,
     state: Vec<StateSpec>,
+    symbols: SymbolTable,
     plans: Vec<(Mode, Plan)>,
     kernels: &[Kernel],
     sources: &SourceMap,
@@ -151,7 +169,7 @@ pub(super) fn assemble(
     let empty = Plan { inputs: Vec::new(), results: Vec::new(), arena: Vec::new(), launches: Vec::new() };
     Program {
         compiler: env!("CARGO_PKG_VERSION").to_owned(),
-        symbols: infer.graph.symbols.clone(),
+        symbols,
         state,
         state_bytes,
         train,
@@ -163,8 +181,9 @@ pub(super) fn assemble(
     }
 }
 
+/// Sizes as numbers, 0 where they vary.
 fn constants(shape: &[Dim]) -> Vec<u64> {
-    shape.iter().map(|d| d.coef()).collect()
+    shape.iter().map(|d| d.as_const().unwrap_or(0)).collect()
 }
 
 fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
@@ -173,7 +192,10 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
         .iter()
         .zip(&shapes.layers)
         .filter(|(l, _)| matches!(l.kind, LayerKind::Input { .. }))
-        .map(|(l, row)| InputSpec { name: l.name.clone(), shape: row.sizes().unwrap_or_default() })
+        .map(|(l, row)| InputSpec {
+            name: l.name.clone(),
+            shape: row.shape.iter().flatten().map(|s| s.known().unwrap_or(0)).collect(),
+        })
         .collect();
     let outputs = kurfile
         .outputs

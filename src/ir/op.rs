@@ -76,6 +76,30 @@ pub enum Op {
     },
     /// Index of the first maximum along the last axis, which stays with size 1.
     ArgMax,
+    /// One or more operands, one behind the other along an axis.
+    Concat {
+        /// The axis.
+        axis: usize,
+    },
+    /// A part of an axis; how long it is says the result type.
+    Slice {
+        /// The axis.
+        axis: usize,
+        /// Where the part starts: the sum of these sizes.
+        start: Vec<Dim>,
+    },
+    /// The operand as part of a longer axis that is 0 elsewhere; how long that is says the result type.
+    Pad {
+        /// The axis.
+        axis: usize,
+        /// Where the operand starts: the sum of these sizes.
+        start: Vec<Dim>,
+    },
+    /// Rows of `table[v, d]` by `index[…]`: `[…, d]`. Indices lose their fraction; one outside the table is a fault of
+    /// the data.
+    Gather,
+    /// Gradient of [`Op::Gather`] to the table, whose shape the result type gives: operands index, gy.
+    GatherGrad,
     /// A recurrent layer through time: operands xw `[n, t, G·u]`, recurrent kernel `[u, G·u]` and, for
     /// [`RnnCell::GruAfter`], the recurrent bias `[G·u]`. The result is the tape `[n, t, K·u]`, whose part 0 is the state
     /// (see [`RnnCell`]); it is read through [`Op::Part`] alone.
@@ -147,12 +171,14 @@ pub enum Control {
 pub struct ConvAttrs {
     /// Strides.
     pub stride: Vec<u32>,
-    /// Zeros before the first cell.
+    /// Zeros before the first cell, or [`kur_runtime::plan::PAD_SAME`].
     pub pad: Vec<u32>,
     /// Distance between kernel taps.
     pub dilation: Vec<u32>,
     /// Output sizes.
     pub output: Vec<Dim>,
+    /// Groups of channels that do not see each other: w is `[kernel…, cin / groups, cout]`.
+    pub groups: u32,
 }
 
 /// Attributes of a pooling; one entry per spatial axis.
@@ -164,7 +190,7 @@ pub struct PoolAttrs {
     pub window: Vec<u32>,
     /// Strides.
     pub stride: Vec<u32>,
-    /// Cells before the first one.
+    /// Cells before the first one, or [`kur_runtime::plan::PAD_SAME`].
     pub pad: Vec<u32>,
     /// Output sizes.
     pub output: Vec<Dim>,
@@ -249,14 +275,13 @@ pub const TABLE: &[OpInfo] = &[
     row!("scan", ["a", "b"], Library, Reduce, "y[t] = a[t] y[t-1] + b[t] through time"),
     row!("shift", ["x"], Library, Exact, "the step before"),
     row!("ctc", ["scores", "labels", "frames", "lengths"], Library, Reduce, "CTC loss of each sample"),
-    row!(
-        "ctc_grad",
-        ["scores", "labels", "frames", "lengths", "g"],
-        Library,
-        Reduce,
-        "gradient of ctc to the scores"
-    ),
+    row!("ctc_grad", ["scores", "labels", "frames", "lengths", "g"], Library, Reduce, "gradient of ctc to the scores"),
     row!("lengths", ["x"], Library, Exact, "numbers of steps behind windows"),
+    row!("concat", ["x", "…"], Library, Exact, "one or more operands behind each other along an axis"),
+    row!("slice", ["x"], Library, Exact, "a part of an axis"),
+    row!("pad", ["x"], Library, Exact, "the operand as part of an axis that is 0 elsewhere"),
+    row!("gather", ["table", "index"], Library, Exact, "rows of a table by index"),
+    row!("gather_grad", ["index", "gy"], Library, Reduce, "gradient of gather to the table"),
     row!("add", ["a", "b"], Loop, Ulp(1), "a + b"),
     row!("sub", ["a", "b"], Loop, Ulp(1), "a - b"),
     row!("mul", ["a", "b"], Loop, Ulp(1), "a * b"),
@@ -323,6 +348,11 @@ impl Op {
             Op::Ctc { .. } => "ctc",
             Op::CtcGrad { .. } => "ctc_grad",
             Op::Lengths { .. } => "lengths",
+            Op::Concat { .. } => "concat",
+            Op::Slice { .. } => "slice",
+            Op::Pad { .. } => "pad",
+            Op::Gather => "gather",
+            Op::GatherGrad => "gather_grad",
         }
     }
 

@@ -8,4 +8,3 @@ pub mod schedule;
 mod layers;
 mod loops;
 mod losses;
-mod recurrent;

@@ -334,8 +334,9 @@ fn conv_geometry(a: &ConvAttrs, x: &[Dim], w: &[Dim]) -> ConvGeometry {
         stride: three(&a.stride, 1),
         pad: three(&a.pad, 0),
         dilation: three(&a.dilation, 1),
-        cin: size(&w[d]),
+        cin: size(&w[d]).saturating_mul(u64::from(a.groups)),
         cout: size(&w[d + 1]),
+        groups: u64::from(a.groups),
     }
 }
 
@@ -369,6 +370,17 @@ fn part_geometry(p: PartOf, x: &[Dim]) -> StepGeometry {
 
 fn ctc_geometry(blank_first: bool, scores: &[Dim], labels: &[Dim]) -> CtcGeometry {
     CtcGeometry { batch: scores[0], steps: scores[1], classes: scores[2], labels: labels[1], blank_first }
+}
+
+/// Product of the axes before one, its size, product of those behind.
+fn around(shape: &[Dim], axis: usize) -> (Dim, Dim, Dim) {
+    (Dim::product(&shape[..axis]), shape[axis], Dim::product(&shape[axis + 1..]))
+}
+
+/// Rows and width of a table, whose sizes are constants.
+fn table(shape: &[Dim]) -> (u64, u64) {
+    let size = |d: &Dim| d.as_const().unwrap_or(0);
+    (shape.first().map_or(0, size), shape.last().map_or(0, size))
 }
 
 /// A library call with its operands in the order that `LibCall` documents, the output last.
@@ -415,6 +427,26 @@ fn library(g: &Graph, cluster: &Cluster, layer: Option<u32>) -> Draft {
         Op::Lengths { window, stride } => {
             let windows = window.iter().copied().zip(stride.iter().copied()).collect();
             LibCall::Lengths { len: node.ty.len(), windows }
+        }
+        Op::Concat { axis } => {
+            let (outer, _, inner) = around(&node.ty.shape, *axis);
+            LibCall::Concat { outer, inner, parts: (0..args.len()).map(|i| shape(i)[*axis]).collect() }
+        }
+        Op::Slice { axis, start } => {
+            let (outer, size, inner) = around(shape(0), *axis);
+            LibCall::Slice { outer, inner, size, start: start.clone(), len: node.ty.shape[*axis] }
+        }
+        Op::Pad { axis, start } => {
+            let (outer, size, inner) = around(&node.ty.shape, *axis);
+            LibCall::Pad { outer, inner, size, start: start.clone(), len: shape(0)[*axis] }
+        }
+        Op::Gather => {
+            let (rows, width) = table(shape(0));
+            LibCall::Gather { count: Dim::product(shape(1)), rows, width }
+        }
+        Op::GatherGrad => {
+            let (rows, width) = table(&node.ty.shape);
+            LibCall::GatherGrad { count: Dim::product(shape(0)), rows, width }
         }
         // The table of operations marks exactly the operations above and this one as library calls.
         _ => {

@@ -292,9 +292,7 @@ fn convolution<'a>(
     }
     let mut kernel = size.value.clone();
     kernel.extend([if *separable { 1 } else { channels }, *kernels]);
-    // The gate's bias of a highway convolution is never trained: -1 where none is given.
-    let highway = highway.map(|h| Highway { bias: h.bias.or(Some(-1.0)) });
-    gates(cx, layer, weights, &kernel, *kernels, highway);
+    gates(cx, layer, weights, &kernel, *kernels, *highway);
     Some(shape)
 }
 
@@ -428,6 +426,11 @@ fn transpose<'a>(
     include_batch: bool,
 ) -> Option<Vec<Size>> {
     let rank = x.shape.len();
+    if include_batch && axes.value.first() != Some(&0) {
+        let text = "`transpose` moves the batch away from axis 0".to_owned();
+        let help = "let the list begin with 0: every layer needs the batch there";
+        return cx.mismatch(layer, text, (axes.span, "the first entry must be 0"), x, help);
+    }
     let want = rank + usize::from(include_batch);
     let index = |a: &u64| usize::try_from(*a).ok();
     let moved: Option<Vec<Size>> = if include_batch {

@@ -59,13 +59,7 @@ impl Ctc {
     ///
     /// # Errors
     /// They make no sense, or no path of so many frames gives the labels.
-    fn sample<'a>(
-        &self,
-        scores: &'a [f32],
-        labels: &'a [f32],
-        steps: f32,
-        length: f32,
-    ) -> Result<Sample<'a>, String> {
+    fn sample<'a>(&self, scores: &'a [f32], labels: &'a [f32], steps: f32, length: f32) -> Result<Sample<'a>, String> {
         let whole = |x: f32, most: usize| (x.fract() == 0.0 && x >= 0.0 && x <= most as f32).then_some(x as usize);
         let Some(length) = whole(length, self.labels) else {
             return Err(format!("its number of labels is {length}, but there are up to {}", self.labels));

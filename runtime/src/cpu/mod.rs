@@ -10,9 +10,11 @@ pub mod level;
 mod tests;
 
 mod conv;
+mod copies;
 mod ctc;
 mod gather;
 mod gemm;
+mod grouped;
 mod par;
 mod pooling;
 mod rnn;
@@ -23,8 +25,10 @@ pub mod vmath;
 use std::fmt;
 
 use conv::Convolution;
+use copies::Copies;
 use ctc::{Ctc, Lengths};
 use gather::{Gather, GatherGrad};
+use grouped::{GroupPass, Grouped};
 pub use level::{Level, LevelError, processor_name};
 pub use par::{Par, Task};
 use pooling::{PoolOp, Pooling};
@@ -32,7 +36,9 @@ use rnn::{Rnn, StepOp};
 use rows::{RowOp, Rows};
 
 use crate::dim::Dim;
-use crate::plan::{ConvGeometry, LibCall, PartOf, PoolGeometry, RnnCell, RnnGeometry, RnnGradOf, StepGeometry, StepPick};
+use crate::plan::{
+    ConvGeometry, LibCall, PartOf, PoolGeometry, RnnCell, RnnGeometry, RnnGradOf, StepGeometry, StepPick, padding,
+};
 
 /// Bytes of scratch memory a kernel needs: `shared + threads * local`, in one piece. Undefined at the start of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -118,12 +124,18 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
     let size = |d: &Dim| d.eval(syms) as usize;
     let pool =
         |g: &PoolGeometry, op| -> Box<dyn LibKernel> { Box::new(Pooling::new(Conv::pooling(g, syms), op, level)) };
+    let grouped = |g: &ConvGeometry, pass| -> Box<dyn LibKernel> {
+        Box::new(Grouped::new(Conv::new(g, syms), g.groups as usize, pass))
+    };
     let row = |rows, cols, op| -> Box<dyn LibKernel> { Box::new(Rows::new(size(rows), size(cols), op, level)) };
     Ok(match call {
         LibCall::MatMul { batch, m, n, k, ta, tb } => {
             let (batch, m, n, k) = (size(batch), size(m), size(n), size(k));
             Box::new(gemm::Product::new(gemm::Problem { batch, m, n, k, ta: *ta, tb: *tb }, level))
         }
+        LibCall::ConvForward(g) if g.groups != 1 => grouped(g, GroupPass::Forward),
+        LibCall::ConvGradInput(g) if g.groups != 1 => grouped(g, GroupPass::GradInput),
+        LibCall::ConvGradWeight(g) if g.groups != 1 => grouped(g, GroupPass::GradWeight),
         LibCall::ConvForward(g) => Box::new(Convolution::forward(&Conv::new(g, syms), level)),
         LibCall::ConvGradInput(g) => Box::new(Convolution::grad_input(&Conv::new(g, syms), level)),
         LibCall::ConvGradWeight(g) => Box::new(Convolution::grad_weight(&Conv::new(g, syms), level)),
@@ -150,12 +162,28 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::GatherGrad { count, rows, width } => {
             Box::new(GatherGrad::new(size(count), *rows as usize, *width as usize, syms))
         }
+        LibCall::Concat { outer, inner, parts } => {
+            let parts: Vec<usize> = parts.iter().map(size).collect();
+            Box::new(Copies::concat(size(outer), size(inner), &parts))
+        }
+        LibCall::Slice { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::slice(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
+        LibCall::Pad { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::pad(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
     })
 }
 
 fn steps(g: &StepGeometry, syms: &[u64], op: StepOp) -> Box<dyn LibKernel> {
     let size = |d: Dim| d.eval(syms) as usize;
     Box::new(rnn::Steps { n: size(g.batch), t: size(g.steps), size: size(g.size), op })
+}
+
+/// The value of a sum of sizes.
+fn sum(dims: &[Dim], syms: &[u64]) -> Result<usize, CallError> {
+    let sum = dims.iter().try_fold(0_u64, |a, d| a.checked_add(d.eval(syms))).filter(|n| *n < 1 << 46);
+    sum.map(|n| n as usize).ok_or_else(|| CallError("a position is beyond any memory".to_owned()))
 }
 
 /// Scratch bytes that a call needs with so many threads, enough for every level.
@@ -190,9 +218,12 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             check_windows(&Conv::new(g, syms))?;
+            if g.groups == 0 || !g.cin.is_multiple_of(g.groups) || !g.cout.is_multiple_of(g.groups) {
+                return Err(CallError(format!("{} groups do not divide the channels", g.groups)));
+            }
             let [a, b, c] = g.kernel.map(|k| Dim::constant(u64::from(k)));
             let x = at(g.batch, g.input, g.cin)?;
-            let w = len(&[a, b, c, Dim::constant(g.cin), Dim::constant(g.cout)])?;
+            let w = len(&[a, b, c, Dim::constant(g.cin / g.groups), Dim::constant(g.cout)])?;
             let y = at(g.batch, g.output, g.cout)?;
             match call {
                 LibCall::ConvForward(_) => vec![x, w, y],
@@ -248,6 +279,16 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
                 _ => vec![len(&[*count])?, values, table],
             }
         }
+        LibCall::Concat { outer, inner, parts } => {
+            let mut lens = parts.iter().map(|p| len(&[*outer, *p, *inner])).collect::<Result<Vec<_>, _>>()?;
+            let whole = lens.iter().try_fold(0_usize, |a, l| a.checked_add(*l)).filter(|n| *n < 1 << 46);
+            lens.push(whole.ok_or_else(|| CallError("a buffer is larger than any memory".to_owned()))?);
+            lens
+        }
+        LibCall::Slice { outer, inner, size, len: part, .. } | LibCall::Pad { outer, inner, size, len: part, .. } => {
+            let (whole, part) = (len(&[*outer, *size, *inner])?, len(&[*outer, *part, *inner])?);
+            if matches!(call, LibCall::Slice { .. }) { vec![whole, part] } else { vec![part, whole] }
+        }
     })
 }
 
@@ -293,7 +334,10 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             let pixels = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
-            2.0 * pixels * g.kernel.iter().map(|k| f64::from(*k)).product::<f64>() * g.cin as f64 * g.cout as f64
+            2.0 * pixels
+                * g.kernel.iter().map(|k| f64::from(*k)).product::<f64>()
+                * (g.cin / g.groups.max(1)) as f64
+                * g.cout as f64
         }
         LibCall::MaxPool(g) | LibCall::MaxPoolGrad(g) | LibCall::AvgPool(g) | LibCall::AvgPoolGrad(g) => {
             let cells = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
@@ -314,7 +358,7 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         LibCall::Ctc(g) => 80.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
         LibCall::CtcGrad(g) => 160.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
         LibCall::Lengths { windows, .. } => 3.0 * (lens[0] * windows.len()) as f64,
-        LibCall::Gather { .. } => 0.0,
+        LibCall::Gather { .. } | LibCall::Concat { .. } | LibCall::Slice { .. } | LibCall::Pad { .. } => 0.0,
         LibCall::GatherGrad { .. } => lens[1] as f64,
     };
     Ok((flops, bytes))
@@ -352,6 +396,9 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::Lengths { .. } => "lengths",
         LibCall::Gather { .. } => "gather",
         LibCall::GatherGrad { .. } => "gather-grad",
+        LibCall::Concat { .. } => "concat",
+        LibCall::Slice { .. } => "slice",
+        LibCall::Pad { .. } => "pad",
     }
 }
 
@@ -403,11 +450,21 @@ impl Conv {
             output: g.output.map(|d| d.eval(syms) as usize),
             kernel: g.kernel.map(|k| k as usize),
             stride: g.stride.map(|k| k as usize),
-            pad: g.pad.map(|k| k as usize),
+            pad: [0; 3],
             dilation: g.dilation.map(|k| k as usize),
             cin: g.cin as usize,
             cout: g.cout as usize,
         }
+        .padded(g.pad)
+    }
+
+    /// With the padding of a plan.
+    fn padded(self, given: [u32; 3]) -> Conv {
+        let pad = std::array::from_fn(|a| {
+            let reach = self.kernel[a].saturating_sub(1).saturating_mul(self.dilation[a]).saturating_add(1);
+            padding(given[a], self.input[a], self.output[a], reach, self.stride[a])
+        });
+        Conv { pad, ..self }
     }
 
     /// A pooling as a convolution from and to its channels.
@@ -418,11 +475,12 @@ impl Conv {
             output: g.output.map(|d| d.eval(syms) as usize),
             kernel: g.window.map(|k| k as usize),
             stride: g.stride.map(|k| k as usize),
-            pad: g.pad.map(|k| k as usize),
+            pad: [0; 3],
             dilation: [1; 3],
             cin: g.channels as usize,
             cout: g.channels as usize,
         }
+        .padded(g.pad)
     }
 
     /// Input position on an axis under kernel cell `k` of output cell `o`, or `None` in the padding.

@@ -148,6 +148,10 @@ fn lib_dims(call: &LibCall) -> Vec<Dim> {
         }
         LibCall::Ctc(g) | LibCall::CtcGrad(g) => vec![g.batch, g.steps, g.classes, g.labels],
         LibCall::Lengths { len, .. } => vec![*len],
+        LibCall::Concat { outer, inner, parts } => parts.iter().copied().chain([*outer, *inner]).collect(),
+        LibCall::Slice { outer, inner, size, start, len } | LibCall::Pad { outer, inner, size, start, len } => {
+            start.iter().copied().chain([*outer, *inner, *size, *len]).collect()
+        }
         LibCall::Gather { count, .. } | LibCall::GatherGrad { count, .. } => vec![*count],
     }
 }

@@ -101,8 +101,7 @@ impl Sample<'_> {
 
 /// −ln p(labels) of each sample.
 pub(super) fn losses(blank_first: bool, args: [&ArrayD<f64>; 4]) -> Result<ArrayD<f64>, String> {
-    let all: Vec<f64> =
-        samples(blank_first, args)?.iter().map(|s| -s.log_probability(&s.before())).collect();
+    let all: Vec<f64> = samples(blank_first, args)?.iter().map(|s| -s.log_probability(&s.before())).collect();
     Ok(ndarray::Array1::from(all).into_dyn())
 }
 

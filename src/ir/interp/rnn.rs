@@ -155,8 +155,7 @@ pub(super) fn grad(
                     let dn = each(&|k| dh[k] * (1.0 - part(1, k)) * outer(part(3, k)));
                     let drh = each(&|k| back(&dn, 2, k));
                     let dr = each(&|k| drh[k] * before(0, k) * inner(part(2, k)));
-                    carry =
-                        each(&|k| dh[k] * part(1, k) + drh[k] * part(2, k) + back(&dz, 0, k) + back(&dr, 1, k));
+                    carry = each(&|k| dh[k] * part(1, k) + drh[k] * part(2, k) + back(&dz, 0, k) + back(&dr, 1, k));
                     vec![dz, dr, dn]
                 }
                 RnnCell::GruAfter => {
@@ -164,8 +163,7 @@ pub(super) fn grad(
                     let dn = each(&|k| dh[k] * (1.0 - part(2, k)) * outer(part(3, k)));
                     let dr = each(&|k| dn[k] * part(4, k) * inner(part(1, k)));
                     let dq = each(&|k| dn[k] * part(1, k));
-                    carry =
-                        each(&|k| dh[k] * part(2, k) + back(&dr, 0, k) + back(&dz, 1, k) + back(&dq, 2, k));
+                    carry = each(&|k| dh[k] * part(2, k) + back(&dr, 0, k) + back(&dz, 1, k) + back(&dq, 2, k));
                     vec![dr, dz, dn]
                 }
                 RnnCell::Lstm => {

@@ -378,6 +378,7 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
             .collect()
     };
     let axes = |name: &str| Ok::<_, String>(ints(name)?.into_iter().map(|a| a as usize).collect::<Vec<_>>());
+    let axis = || axes("axis")?.first().copied().ok_or_else(|| "`axis` takes one number".to_owned());
     let flag = |name: &str| find(name).is_some();
     let conv = || {
         Ok::<_, String>(ConvAttrs {
@@ -385,6 +386,10 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
             pad: ints("pad")?,
             dilation: ints("dilation")?,
             output: dims("out")?.to_vec(),
+            groups: match find("groups") {
+                None => 1,
+                Some(_) => ints("groups")?.first().copied().ok_or("`groups` takes one number")?,
+            },
         })
     };
     let pool = || {
@@ -459,6 +464,11 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
         "ctc" => Op::Ctc { blank_first: flag("blank_first") },
         "ctc_grad" => Op::CtcGrad { blank_first: flag("blank_first") },
         "lengths" => Op::Lengths { window: ints("window")?, stride: ints("stride")? },
+        "concat" => Op::Concat { axis: axis()? },
+        "slice" => Op::Slice { axis: axis()?, start: dims("start")?.to_vec() },
+        "pad" => Op::Pad { axis: axis()?, start: dims("start")?.to_vec() },
+        "gather" => Op::Gather,
+        "gather_grad" => Op::GatherGrad,
         _ => match ScalarOp::from_name(word) {
             Some(s) => Op::Map(s),
             None => return Err(format!("unknown operation `{word}`")),

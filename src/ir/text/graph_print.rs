@@ -148,8 +148,16 @@ fn attributes(op: &Op, t: &SymbolTable) -> Option<String> {
             (true, true) => "ta, tb".to_owned(),
         },
         Op::Conv(a) | Op::ConvGradInput(a) | Op::ConvGradWeight(a) => {
-            [ints("stride", &a.stride), ints("pad", &a.pad), ints("dilation", &a.dilation), dims("out", &a.output)]
-                .join(", ")
+            let mut parts = vec![
+                ints("stride", &a.stride),
+                ints("pad", &a.pad),
+                ints("dilation", &a.dilation),
+                dims("out", &a.output),
+            ];
+            if a.groups != 1 {
+                parts.push(format!("groups={}", a.groups));
+            }
+            parts.join(", ")
         }
         Op::Pool(a) | Op::PoolGrad(a) => {
             let mut parts =
@@ -177,7 +185,11 @@ fn attributes(op: &Op, t: &SymbolTable) -> Option<String> {
         Op::Ctc { blank_first: true } | Op::CtcGrad { blank_first: true } => "blank_first".to_owned(),
         Op::Lengths { window, stride } => [ints("window", window), ints("stride", stride)].join(", "),
         Op::Scan { .. } | Op::Shift { .. } | Op::Ctc { .. } | Op::CtcGrad { .. } => return None,
-        Op::Input { .. }
+        Op::Concat { axis } => format!("axis={axis}"),
+        Op::Slice { axis, start } | Op::Pad { axis, start } => format!("axis={axis}, {}", dims("start", start)),
+        Op::Gather
+        | Op::GatherGrad
+        | Op::Input { .. }
         | Op::State { .. }
         | Op::Const(_)
         | Op::Map(_)

@@ -8,7 +8,7 @@ use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::keys::missing_key;
 use crate::model::table::{Key, Range, Ty};
-use crate::model::types::{Border, LayerKind, Need, Spanned};
+use crate::model::types::{Border, Highway, LayerKind, Spanned};
 
 use super::Parsed;
 use super::dense::highway;
@@ -28,6 +28,9 @@ const KEYS: &[Key] = &[
     Key::new("activation", Ty::Any, ""),
 ];
 
+/// Bias of the transform gate where none is given.
+const GATE_BIAS: f64 = -1.0;
+
 /// A mapping.
 pub(super) const FORM: Ty = Ty::Map(KEYS);
 
@@ -45,10 +48,9 @@ pub(super) fn convolution(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Report
     let size = fields.need(cx, "size", "size: [3, 3]");
     let size = size.and_then(|v| window(cx, v, &fields.what("size")));
     let separable = fields.read(cx, "separable", convert::boolean);
-    if let (Ok(Some(true)), Some(v)) = (&separable, fields.get("separable")) {
-        cx.unbuilt(Need::Build, v, "a separable convolution");
-    }
-    let highway = highway(cx, &fields);
+    // The gate's bias is never trained (3.3).
+    let fixed = |h: Highway| Highway { bias: h.bias.or(Some(GATE_BIAS)) };
+    let highway = highway(cx, &fields).map(|h| h.map(fixed));
     let border = border(cx, &fields, Border::Same);
     let size = size?;
     let strides = strides(cx, &fields, size.value.len())?;

@@ -25,7 +25,11 @@ const KEYS: &[Key] = &[
     Key::new("bidirectional", Ty::Bool, "run in both directions"),
     Key::new("merge", Ty::Word(merge::MODES), "how both directions are joined, `average` by default"),
     Key::new("outer_activation", activation::FORM, "activation of candidate and output, `relu` by default"),
-    Key::new("cell", Ty::Word(FORMULAS), "formulas of `gru` and `lstm`: Keras' (`keras`, default) or PyTorch's (`torch`)"),
+    Key::new(
+        "cell",
+        Ty::Word(FORMULAS),
+        "formulas of `gru` and `lstm`: Keras' (`keras`, default) or PyTorch's (`torch`)",
+    ),
 ];
 
 const EMBEDDING: &[Key] = &[

@@ -2,6 +2,7 @@
 //! gives the gradient to each operand, `None` where the operation is flat.
 
 use crate::ir::graph::{Builder, Node, NodeId};
+use crate::ir::infer::sum_of;
 use crate::ir::kernel::{ReduceOp, ScalarOp};
 use crate::ir::op::{Op, RnnAttrs};
 use kur_runtime::plan::{PartOf, RnnGradOf, StepPick};
@@ -141,6 +142,32 @@ pub(super) fn vjp(
         Op::RnnGrad(..) | Op::RnnGradWeight(_) | Op::RnnGradBias(_) | Op::CtcGrad { .. } => {
             Err(format!("`{}` has no gradient: second derivatives of it are not built", node.op.name()))
         }
+        Op::Concat { axis } => {
+            let mut start = Vec::new();
+            let mut parts = Vec::with_capacity(x.len());
+            for (operand, want) in x.iter().zip(wanted) {
+                let shape = b.shape(*operand);
+                let size = shape[*axis];
+                let op = Op::Slice { axis: *axis, start: sum_of(&start) };
+                parts.push(want.then(|| if x.len() == 1 { g } else { b.shaped(op, &[g], shape) }));
+                start.push(size);
+            }
+            Ok(parts)
+        }
+        Op::Slice { axis, start } => {
+            let shape = b.shape(x[0]);
+            some(vec![b.shaped(Op::Pad { axis: *axis, start: start.clone() }, &[g], shape)])
+        }
+        Op::Pad { axis, start } => {
+            let shape = b.shape(x[0]);
+            some(vec![b.shaped(Op::Slice { axis: *axis, start: start.clone() }, &[g], shape)])
+        }
+        Op::Gather => {
+            let shape = b.shape(x[0]);
+            Ok(vec![wanted[0].then(|| b.shaped(Op::GatherGrad, &[x[1], g], shape)), None])
+        }
+        // Linear in gy: its gradient looks the rows up again.
+        Op::GatherGrad => Ok(vec![None, wanted[1].then(|| b.op(Op::Gather, &[g, x[0]]))]),
         Op::ArgMax | Op::Random { .. } | Op::Lengths { .. } => Ok(vec![None; x.len()]),
         Op::Input { .. } | Op::State { .. } | Op::Control(_) | Op::Const(_) | Op::Size(_) => Ok(Vec::new()),
     }

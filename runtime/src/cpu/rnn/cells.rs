@@ -99,9 +99,7 @@ unsafe fn get<S: Simd>(p: *const f32, i: usize, len: usize) -> S::V {
 #[inline(always)]
 unsafe fn put<S: Simd>(p: *mut f32, i: usize, len: usize, v: S::V) {
     // SAFETY: the caller vouches for `len` floats.
-    unsafe {
-        if i + S::LANES <= len { S::store(p.add(i), v) } else { S::store_masked(p.add(i), S::mask(len - i), v) }
-    }
+    unsafe { if i + S::LANES <= len { S::store(p.add(i), v) } else { S::store_masked(p.add(i), S::mask(len - i), v) } }
 }
 
 /// One row at one step, forwards. Rows of several parts have them one behind the other, each `u` wide.

@@ -4,12 +4,13 @@
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::{CellActivation, Init, PartOf, RnnCell, StateRole, StepPick};
 
-use super::layers::{elementwise, state};
-use super::model::{Cx, unsound};
+use super::activation::elementwise;
+use super::state;
 use crate::diag::Reported;
 use crate::ir::graph::{Builder, LayerRef, NodeId};
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::{Op, RnnAttrs};
+use crate::lower::model::{Cx, unsound};
 use crate::model::types::{Activation, Cell, Layer, MergeMode, Recurrent};
 
 /// One direction of a layer.
@@ -196,21 +197,8 @@ fn join(b: &mut Builder<'_>, mode: MergeMode, [forward, backward]: [NodeId; 2]) 
             b.mul_const(sum, 0.5)
         }
         MergeMode::Concat => {
-            // Each in its place among zeros; the last state alone is a sequence of one step.
-            let shape = b.shape(forward);
-            let (n, u) = (shape[0], shape[shape.len() - 1]);
-            let t = if shape.len() == 3 { shape[1] } else { Dim::ONE };
-            let [left, right] = [(forward, 0), (backward, 1)].map(|(x, part)| {
-                let x = b.reshape(x, vec![n, t, u]);
-                let wide = vec![n, t, u.times(Dim::constant(2))];
-                b.shaped(Op::PartGrad(PartOf { part, parts: 2, steps: StepPick::All }), &[x], wide)
-            });
-            let both = b.add(left, right);
-            let mut out = shape;
-            if let Some(last) = out.last_mut() {
-                *last = u.times(Dim::constant(2));
-            }
-            b.reshape(both, out)
+            let axis = b.shape(forward).len() - 1;
+            b.op(Op::Concat { axis }, &[forward, backward])
         }
     }
 }
