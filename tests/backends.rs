@@ -1,9 +1,12 @@
 //! Compiled code against the interpreter: whole Kurfiles, every step, three optimisation levels, both code variants,
 //! every instruction set of the library kernels; and the same bits for 1, 2 and 4 threads.
 
+#[path = "support/layer_cases.rs"]
+mod layer_cases;
+
 use kur_runtime::abi::rng;
 use kur_runtime::cpu::level::Level;
-use kur_runtime::dim::BATCH;
+use kur_runtime::dim::{BATCH, Sym};
 use kur_runtime::exec::{Executor, StepKind};
 use kur_runtime::payload::CpuLevel;
 use kur_runtime::plan::{InputRole, Plan, StateRole};
@@ -189,6 +192,11 @@ loss: [{target: y, name: mean_squared_error}]
     ),
 ];
 
+/// All Kurfiles.
+fn cases() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    CASES.iter().chain(layer_cases::CASES)
+}
+
 fn compile(name: &str, text: &str, level: OptLevel) -> Build {
     let text = match name {
         // The seed example leaves its shape to the data.
@@ -209,21 +217,34 @@ fn draw(stream: u32, n: usize) -> Vec<f32> {
     (0..n).map(|i| rng::uniform(rng::stream(99, stream, 0), u32::try_from(i).expect("small")) * 2.0 - 1.0).collect()
 }
 
-fn sizes(dims: &[kur_runtime::dim::Dim], batch: u64) -> Vec<usize> {
-    dims.iter().map(|d| usize::try_from(d.eval(&[batch])).expect("small")).collect()
+/// A value for every free symbol: the batch, and variable sizes that follow from it so that they differ.
+fn free(build: &Build, batch: u64) -> Vec<(Sym, u64)> {
+    let symbols = &build.program.symbols;
+    let all = (0..symbols.len()).map(|s| Sym(u8::try_from(s).expect("few")));
+    all.filter(|s| symbols.def(*s).is_none())
+        .map(|s| (s, if s == BATCH { batch } else { 8 + (batch + u64::from(s.0)) % 7 }))
+        .collect()
+}
+
+fn sizes(build: &Build, dims: &[kur_runtime::dim::Dim], batch: u64) -> Vec<usize> {
+    let values = build.program.symbols.values(&free(build, batch));
+    dims.iter().map(|d| usize::try_from(d.eval(&values)).expect("small")).collect()
 }
 
 /// One tensor per data and target input of a plan: random data, one-hot targets.
-fn inputs(plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRole, String, Vec<usize>, Vec<f32>)> {
+fn inputs(build: &Build, plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRole, String, Vec<usize>, Vec<f32>)> {
     let mut out = Vec::new();
     for (i, slot) in plan.inputs.iter().enumerate() {
         if slot.role == InputRole::Control {
             continue;
         }
         let mut shape = vec![usize::try_from(batch).expect("small")];
-        shape.extend(sizes(&slot.shape, batch));
+        shape.extend(sizes(build, &slot.shape, batch));
         let n: usize = shape.iter().product();
         let mut data = draw(u32::try_from(i).expect("few"), n);
+        if slot.name.starts_with("index") {
+            data.iter_mut().for_each(|x| *x = (x.abs() * layer_cases::VOCABULARY).floor());
+        }
         if slot.role == InputRole::Target && one_hot {
             let width = *shape.last().expect("an axis");
             for row in data.chunks_mut(width) {
@@ -281,9 +302,18 @@ fn judge(reference: &Build, mode: Mode, batch: u64) -> Outcome {
     let one_hot = reference.program.run.outputs.iter().any(|o| o.softmax);
     let states = state(reference);
     let given = Inputs {
-        sizes: vec![(BATCH, batch)],
-        tensors: inputs(plan, batch, one_hot).into_iter().map(|(r, n, s, d)| (r, n, tensor(&s, &d))).collect(),
-        states: step.graph.states.iter().zip(&states).map(|(s, v)| tensor(&sizes(&s.ty.shape, batch), v)).collect(),
+        sizes: free(reference, batch),
+        tensors: inputs(reference, plan, batch, one_hot)
+            .into_iter()
+            .map(|(r, n, s, d)| (r, n, tensor(&s, &d)))
+            .collect(),
+        states: step
+            .graph
+            .states
+            .iter()
+            .zip(&states)
+            .map(|(s, v)| tensor(&sizes(reference, &s.ty.shape, batch), v))
+            .collect(),
         seed: SEED,
         updates: UPDATES,
     };
@@ -304,18 +334,18 @@ fn execute(build: &Build, mode: Mode, batch: u64, code: CpuLevel, level: Level, 
     }
     let plan = plan_of(build, mode);
     let one_hot = build.program.run.outputs.iter().any(|o| o.softmax);
-    let data = inputs(plan, batch, one_hot);
+    let data = inputs(build, plan, batch, one_hot);
     let slices: Vec<&[f32]> = data.iter().map(|(_, _, _, d)| d.as_slice()).collect();
     // Steps of other sizes first: nothing of them may show in this one.
     for other in [batch + 5, 1] {
-        let more = inputs(plan, other, one_hot);
+        let more = inputs(build, plan, other, one_hot);
         let slices: Vec<&[f32]> = more.iter().map(|(_, _, _, d)| d.as_slice()).collect();
-        e.run(kind(mode), other, &slices, SEED, UPDATES).expect("runs");
+        e.run_sized(kind(mode), &free(build, other), &slices, SEED, UPDATES).expect("runs");
     }
     for (i, v) in state(build).iter().enumerate() {
         e.state_mut(i).copy_from_slice(v);
     }
-    e.run(kind(mode), batch, &slices, SEED, UPDATES).expect("runs");
+    e.run_sized(kind(mode), &free(build, batch), &slices, SEED, UPDATES).expect("runs");
     let results =
         plan.results.iter().enumerate().map(|(i, r)| (r.name.clone(), e.result(kind(mode), i).to_vec())).collect();
     let states = (0..build.program.state.len()).map(|i| e.state(i).to_vec()).collect();
@@ -358,7 +388,7 @@ fn compare(what: &str, build: &Build, got: &Answer, want: &Outcome) {
 
 #[test]
 fn compiled_steps_equal_interpreted_ones() {
-    for (name, text) in CASES {
+    for (name, text) in cases() {
         let reference = compile(name, text, OptLevel::None);
         for level in [OptLevel::None, OptLevel::Simplify, OptLevel::Full] {
             let build = compile(name, text, level);
@@ -384,7 +414,7 @@ fn compiled_steps_equal_interpreted_ones() {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    for (name, text) in CASES {
+    for (name, text) in cases() {
         let build = compile(name, text, OptLevel::Full);
         let code = if Level::available().contains(&Level::Avx2) { CpuLevel::V3 } else { CpuLevel::Baseline };
         let bits = |threads: usize| {
@@ -405,7 +435,7 @@ fn threads_do_not_change_a_bit() {
 fn emitted_graphs_read_back_and_builds_repeat() {
     use kurc::driver::Stage;
     use kurc::ir::text::{parse_graphs, print_graph};
-    for (name, text) in CASES {
+    for (name, text) in cases() {
         let build = compile(name, text, OptLevel::Full);
         for stage in [Stage::Graph, Stage::GraphOpt] {
             let out = build.emit(stage, CpuLevel::V3).expect("text");

@@ -525,3 +525,40 @@ fn a_dump_is_a_kurfile_again() {
     fail(&wrong, 3, &["wrong-type"]);
     assert!(stdout(&wrong).is_empty());
 }
+
+/// The layer table and the picture tell the same of the model, and neither overwrites anything by mistake.
+#[test]
+fn a_model_is_listed_and_drawn() {
+    let place = Place::of("digits");
+    let table = place.kurc(&["check", "-v", "Kurfile.yml"]);
+    succeed(&table);
+    let rows = place.kurc(&["check", "-v", "--json", "Kurfile.yml"]);
+    succeed(&rows);
+    let rows: Vec<serde_json::Value> =
+        stdout(&rows).lines().map(|l| serde_json::from_str(l).expect("an object a line")).collect();
+    assert_eq!(rows[0]["name"], "images");
+    assert_eq!(rows[0]["shape"], serde_json::json!([28, 28, 1]));
+    let dot = place.kurc(&["graph", "Kurfile.yml"]);
+    succeed(&dot);
+    let known = rows.iter().filter_map(|r| r["name"].as_str());
+    for name in known.filter(|n| !n.starts_with("..")) {
+        assert!(stdout(&table).contains(name), "{name} in {}", stdout(&table));
+        assert!(stdout(&dot).contains(name), "{name} in {}", stdout(&dot));
+    }
+    succeed(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.svg"]));
+    let svg = String::from_utf8(place.bytes("model.svg")).expect("text");
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains("images"), "{svg}");
+    let before = place.files();
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.png"]), 2, &["model.svg"]);
+    // A drawing is replaced, a file of the user is not, also behind a link.
+    succeed(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.svg"]));
+    place.write("mine.svg", "<svg></svg>");
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "mine.svg"]), 1, &["mine.svg"]);
+    std::os::unix::fs::symlink("Kurfile.yml", place.path("link.dot")).expect("a link");
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "link.dot"]), 1, &["link.dot"]);
+    assert!(fs::read_to_string(place.path("Kurfile.yml")).expect("text").contains("model:"));
+    place.write("bad.yml", "model:\n  - dens: 3\n");
+    fail(&place.kurc(&["graph", "bad.yml", "-o", "model.svg"]), 3, &["dense"]);
+    assert_eq!(place.bytes("model.svg"), svg.as_bytes());
+    assert_eq!(place.files().len(), before.len() + 3);
+}

@@ -68,7 +68,7 @@ pub struct PlateauSpec {
 pub struct InputSpec {
     /// Name in the model.
     pub name: String,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 where a size varies.
     pub shape: Vec<u64>,
 }
 
@@ -79,7 +79,7 @@ pub struct OutputSpec {
     pub name: String,
     /// Every other name of the same value.
     pub aliases: Vec<String>,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 where a size varies.
     pub shape: Vec<u64>,
     /// Whether the output is a softmax over its last axis, so that its targets are classes.
     pub softmax: bool,
@@ -154,11 +154,44 @@ pub enum SupplierSpec {
         /// Path of the labels file, plain or gzip.
         labels: FileSpec,
     },
+    /// A file of named arrays.
+    Arrays {
+        /// What kind of file.
+        format: ArrayFormat,
+        /// The file.
+        file: FileSpec,
+    },
     /// Data that cannot be read yet. Only a run that needs it fails.
     Unbuilt {
         /// How errors name it: "the supplier `cifar`".
         what: String,
     },
+}
+
+/// A kind of file that holds named arrays (kur-reference 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArrayFormat {
+    /// A Python pickle of a dictionary of arrays.
+    Pickle,
+    /// A `.npy` file of a dictionary of arrays.
+    NumpyDict,
+    /// An archive of `.npy` arrays.
+    Npz,
+    /// One JSON object a line.
+    JsonLines,
+}
+
+impl ArrayFormat {
+    /// The Kurfile word of its supplier.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            ArrayFormat::Pickle => "pickle",
+            ArrayFormat::NumpyDict => "numpy_dict",
+            ArrayFormat::Npz => "npz",
+            ArrayFormat::JsonLines => "jsonl",
+        }
+    }
 }
 
 /// A local file, optionally with its checksum.

@@ -1,7 +1,7 @@
 //! Assembles the program for the runtime: state layout, run specification, summary rows; and looks at the data.
 
 use kur_runtime::data::{self, ProbedSource, Role, TargetHint, with_file};
-use kur_runtime::dim::Dim;
+use kur_runtime::dim::{Dim, SymbolTable};
 use kur_runtime::error::Error;
 use kur_runtime::plan::{ALIGN, KernelInfo, LayerInfo, Plan, Program, StateSpec};
 use kur_runtime::spec::{InputSpec, OutputSpec, PlateauSpec, RateSpec, RunSpec, SectionSpec, SupplierSpec};
@@ -62,6 +62,7 @@ pub(super) fn probe(
     let origin = section.data.first().map_or(String::new(), |s| match s {
         SupplierSpec::Csv(c) => c.file.path.clone(),
         SupplierSpec::Mnist { images, .. } => images.path.clone(),
+        SupplierSpec::Arrays { file, .. } => file.path.clone(),
         SupplierSpec::Unbuilt { what } => what.clone(),
     });
     let found = data::probe(&section, &inputs, &hints)?;
@@ -78,7 +79,7 @@ pub(super) fn fixed_shapes(kurfile: &Kurfile) -> Vec<DataShape> {
         let (images, source) = match supplier {
             SupplierSpec::Mnist { .. } => ([28, 28, 1], "mnist"),
             SupplierSpec::Unbuilt { what } if what == "the supplier `cifar`" => ([32, 32, 3], "cifar"),
-            SupplierSpec::Csv(_) | SupplierSpec::Unbuilt { .. } => continue,
+            SupplierSpec::Csv(_) | SupplierSpec::Arrays { .. } | SupplierSpec::Unbuilt { .. } => continue,
         };
         for (name, shape) in [("images", images.to_vec()), ("labels", vec![10])] {
             let source = source.to_owned();
@@ -121,12 +122,30 @@ pub(super) fn states(steps: &[Step]) -> Result<Vec<StateSpec>, Stop> {
         .collect())
 }
 
+/// The symbols of all sizes. The steps lower the model alike, so the table of each begins with that of the model.
+pub(super) fn symbols(steps: &[Step]) -> Result<SymbolTable, Stop> {
+    let longest = steps.iter().max_by_key(|s| s.graph.symbols.len());
+    let Some(longest) = longest.map(|s| &s.graph.symbols) else { return Ok(SymbolTable::default()) };
+    for s in steps {
+        if !longest.starts_with(&s.graph.symbols) {
+            return Err(Stop::Internal {
+                stage: "symbols".to_owned(),
+                message: format!("the step {} has sizes of its own", s.mode.name()),
+                dump: crate::ir::text::print_graph(&s.graph),
+            });
+        }
+    }
+    Ok(longest.clone())
+}
+
 /// Puts everything together.
+#[expect(clippy::too_many_arguments, reason = "the parts of a program, one by one")]
 pub(super) fn assemble(
     kurfile: &Kurfile,
     shapes: &Shapes,
     infer: &Lowered,
     state: Vec<StateSpec>,
+    symbols: SymbolTable,
     plans: Vec<(Mode, Plan)>,
     kernels: &[Kernel],
     sources: &SourceMap,
@@ -149,7 +168,7 @@ pub(super) fn assemble(
     let empty = Plan { inputs: Vec::new(), results: Vec::new(), arena: Vec::new(), launches: Vec::new() };
     Program {
         compiler: env!("CARGO_PKG_VERSION").to_owned(),
-        symbols: infer.graph.symbols.clone(),
+        symbols,
         state,
         state_bytes,
         train,
@@ -161,8 +180,9 @@ pub(super) fn assemble(
     }
 }
 
+/// Sizes as numbers, 0 where they vary.
 fn constants(shape: &[Dim]) -> Vec<u64> {
-    shape.iter().map(|d| d.coef()).collect()
+    shape.iter().map(|d| d.as_const().unwrap_or(0)).collect()
 }
 
 fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
@@ -171,7 +191,10 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
         .iter()
         .zip(&shapes.layers)
         .filter(|(l, _)| matches!(l.kind, LayerKind::Input { .. }))
-        .map(|(l, row)| InputSpec { name: l.name.clone(), shape: row.sizes().unwrap_or_default() })
+        .map(|(l, row)| InputSpec {
+            name: l.name.clone(),
+            shape: row.shape.iter().flatten().map(|s| s.known().unwrap_or(0)).collect(),
+        })
         .collect();
     let outputs = kurfile
         .outputs

@@ -1,6 +1,8 @@
 //! Typed Kurfile with inferred shapes to graph IR, one graph per step. That the shapes fit is known before; findings
 //! here are about losses and targets.
 
+use std::collections::BTreeMap;
+
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
 
@@ -57,6 +59,8 @@ pub(super) struct Cx<'a> {
     pub(super) data: &'a [DataShape],
     /// Number of the next drawing operation.
     pub(super) next_random: u32,
+    /// States by name: a layer that is reused finds those of the original here.
+    pub(super) states: BTreeMap<String, NodeId>,
     values: Vec<Option<Value>>,
 }
 
@@ -114,7 +118,8 @@ pub fn lower(
         let line = sources.line(l.span);
         graph.layers.push(Layer { name: l.name.clone(), line, span: Some(l.span) });
     }
-    let mut cx = Cx { kurfile, mode, shapes, sink, graph, data, next_random: 1, values: Vec::new() };
+    let mut cx =
+        Cx { kurfile, mode, shapes, sink, graph, data, next_random: 1, states: BTreeMap::new(), values: Vec::new() };
     for (i, layer) in kurfile.layers.iter().enumerate() {
         let at = LayerRef(u32::try_from(i).unwrap_or(u32::MAX));
         let inputs: Vec<Value> = layer.inputs.iter().filter_map(|l| cx.value(*l)).collect();

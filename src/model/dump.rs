@@ -99,10 +99,17 @@ fn arguments(kind: &LayerKind) -> String {
         LayerKind::Dropout { fraction, independent } => {
             format!(" {fraction}{}", flag(!independent, "whole channels"))
         }
-        LayerKind::Flatten | LayerKind::Output => String::new(),
+        LayerKind::Flatten | LayerKind::Output | LayerKind::PositionEmbedding => String::new(),
+        LayerKind::Upsample { size } => format!(" {:?}", size.value),
+        LayerKind::Pad { before, after } => format!(" before {:?} after {:?}", before.value, after.value),
+        LayerKind::GlobalPool { kind } => format!(" {kind:?}"),
+        LayerKind::LayerNormalization { epsilon } => format!(" epsilon {epsilon}"),
+        LayerKind::Attention { heads, causal } => format!(" heads {}{}", heads.value, flag(*causal, "causal")),
         LayerKind::Expand { dimension } | LayerKind::Squeeze { dimension } => format!(" {dimension}"),
-        LayerKind::Convolution { kernels, size, strides, border, separable, highway } => {
-            let more = flag(*separable, "separable") + &gate(highway);
+        LayerKind::Convolution { kernels, size, strides, dilation, border, separable, highway } => {
+            let wide = dilation.iter().any(|d| *d != 1);
+            let wide = if wide { format!(" dilation {dilation:?}") } else { String::new() };
+            let more = wide + &flag(*separable, "separable") + &gate(highway);
             format!(" kernels {kernels} size {:?} strides {strides:?} {border:?}{more}", size.value)
         }
         LayerKind::Pool { kind, size, strides, border } => {
@@ -112,7 +119,8 @@ fn arguments(kind: &LayerKind) -> String {
         LayerKind::Recurrent(r) => {
             let both = r.bidirectional.map_or(String::new(), |m| format!(" bidirectional {m:?}"));
             let outer = r.outer_activation.map_or(String::new(), |a| format!(" outer {a:?}"));
-            format!(" {:?} size {}{}{both}{outer}", r.cell, r.size.value, flag(r.sequence, "sequence"))
+            let flags = flag(r.sequence, "sequence") + &flag(r.torch, "torch");
+            format!(" {:?} size {}{flags}{both}{outer}", r.cell, r.size.value)
         }
         LayerKind::Embedding { vocab_size, size } => format!(" vocab_size {vocab_size} size {size}"),
         LayerKind::Repeat { count } => format!(" {count}"),
@@ -134,6 +142,7 @@ fn section(out: &mut String, s: &SectionSpec) {
             SupplierSpec::Mnist { images, labels } => {
                 line(out, 1, &format!("data mnist images {} labels {}", file(images), file(labels)));
             }
+            SupplierSpec::Arrays { format, file: f } => line(out, 1, &format!("data {} {}", format.word(), file(f))),
             SupplierSpec::Unbuilt { what } => line(out, 1, &format!("data not built: {what}")),
         }
     }

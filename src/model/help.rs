@@ -93,8 +93,7 @@ fn container(out: &mut String, index: usize) {
         How::Layer(_) | How::Parallel | How::Reuse => "layer",
         How::For | How::ForEach | How::Debug | How::Assert => "operator",
     };
-    let later = if c.built { "" } else { " (not built yet)" };
-    let _ = writeln!(out, "# {}\n\n{kind}: {}{later}\n", c.word, c.doc);
+    let _ = writeln!(out, "# {}\n\n{kind}: {}\n", c.word, c.doc);
     let _ = writeln!(out, "takes {}", c.form.describe());
     if !c.form.keys().is_empty() {
         out.push('\n');

@@ -8,7 +8,7 @@ use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::{Dataset, Learned, Role, Source, Store, errors};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Place, Result};
 use crate::plan::{InputRole, Plan};
 use crate::spec::ProviderSpec;
 
@@ -150,7 +150,8 @@ impl<'d> Feeder<'d> {
         for number in first..self.batches() {
             let rows = self.rows(order, number);
             fill(self.data, &self.slots, rows, &mut buffers);
-            if each(&Batch { rows, number, buffers: &buffers, slots: &self.slots })? == Flow::Stop {
+            let flow = each(&Batch { rows, number, buffers: &buffers, slots: &self.slots });
+            if flow.map_err(|e| self.located(e, rows))? == Flow::Stop {
                 break;
             }
         }
@@ -188,7 +189,7 @@ impl<'d> Feeder<'d> {
                     Ok(Flow::Continue) => {}
                     Ok(Flow::Stop) => break,
                     Err(e) => {
-                        result = Err(e);
+                        result = Err(this.located(e, rows));
                         break;
                     }
                 }
@@ -200,6 +201,18 @@ impl<'d> Feeder<'d> {
         })?;
         self.spare.extend(result);
         Ok(())
+    }
+
+    /// An error about a sample of a batch, with its row of the data.
+    fn located(&self, error: Error, rows: &[u32]) -> Error {
+        let row = error.sample().and_then(|s| usize::try_from(s).ok()).and_then(|s| rows.get(s));
+        match row {
+            Some(row) => {
+                let row = Some(self.data.original_row(*row as usize) as u64 + 1);
+                error.at(Place { row, ..Place::default() })
+            }
+            None => error,
+        }
     }
 
     /// The rows of a batch.
@@ -344,6 +357,24 @@ mod tests {
         assert_eq!((stopped, count), (Ok(()), 2));
         let failed = feeder.epoch(&order, 0, &mut |_| Err(Error::internal("x")));
         assert_eq!(failed.err().map(|e| e.id()), Some("internal"));
+    }
+
+    #[test]
+    fn an_error_of_a_sample_gets_its_row_in_the_data() {
+        for width in [4, 20_000] {
+            let mut data = data(6, width);
+            data.dropped = vec![0, 4];
+            let plan = plan(&[width]);
+            let mut feeder = Feeder::new(&plan, &data, &Learned::default(), &provider(4, None, false)).expect("feeder");
+            // Sample 1 of the second batch is row 3 of those kept, from 0; with the two left out it is the sixth.
+            let error = feeder.epoch(&[5, 4, 0, 1, 2, 3], 0, &mut |batch| match batch.number {
+                0 => Ok(Flow::Continue),
+                _ => Err(Error::data("bad-value", "the index 9 is too large").of_sample(1)),
+            });
+            let error = error.expect_err("fails");
+            assert_eq!(error.to_string(), "error[bad-value]: the index 9 is too large\n  --> row 6 of the data");
+            assert!(error.render(true).contains("\"row\":6") && !error.render(true).contains("\"file\""));
+        }
     }
 
     #[test]

@@ -51,7 +51,7 @@ impl Executor {
         let mut seconds = Vec::with_capacity(count);
         for i in 0..count {
             let start = Instant::now();
-            self.launch(b, i);
+            self.launch(b, i)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         let launches = plan_of(&self.program, step).map_or(&[][..], |p| &p.launches);
@@ -89,7 +89,10 @@ impl Executor {
         let mut bad = self.bad_values();
         let mut found = None;
         for i in 0..self.bounds[b].launches.len() {
-            self.launch(b, i);
+            // A kernel that refuses its input has told more than a diagnosis could.
+            if self.launch(b, i).is_err() {
+                break;
+            }
             let now = self.bad_values();
             if now.iter().any(|at| bad.binary_search(at).is_err()) {
                 found = Some(i);

@@ -174,7 +174,8 @@ impl Executor {
     /// `seed` and `updates` (the number of updates done so far) are what the step's random draws and schedules see.
     ///
     /// # Errors
-    /// No such step; inputs of wrong number or length; and, the first time with a batch size, no memory or a plan whose
+    /// No such step; inputs of wrong number or length; values that a kernel refuses ([`ExecError::Fault`]), after which
+    /// the state holds what the launches before it made of it; and, the first time with a batch size, no memory or a plan whose
     /// sizes contradict each other.
     pub fn run(
         &mut self,
@@ -201,7 +202,7 @@ impl Executor {
     ) -> Result<(), ExecError> {
         let b = self.prepare(step, sizes, inputs, seed, updates)?;
         for i in 0..self.bounds[b].launches.len() {
-            self.launch(b, i);
+            self.launch(b, i)?;
         }
         Ok(())
     }
@@ -270,7 +271,10 @@ impl Executor {
     }
 
     /// Runs one launch of a prepared step.
-    fn launch(&mut self, bound: usize, launch: usize) {
+    ///
+    /// # Errors
+    /// Only [`ExecError::Fault`].
+    fn launch(&mut self, bound: usize, launch: usize) -> Result<(), ExecError> {
         let bound = &self.bounds[bound];
         let launch = &bound.launches[launch];
         let bufs = &bound.ptrs[launch.bufs.clone()];
@@ -282,7 +286,7 @@ impl Executor {
                     // SAFETY: the entry belongs to the program, whose kernels stay within the buffers that the plan
                     // gives them; these are bound and alive.
                     unsafe { range.run(0, *extent) };
-                    return;
+                    return Ok(());
                 }
                 let chunks = extent.div_ceil(*chunk) as usize;
                 self.pool.parallel_for(chunks, &|i, _| {
@@ -298,9 +302,13 @@ impl Executor {
                 let io = Io { bufs, scratch: self.scratch.region.ptr().cast() };
                 // SAFETY: scratch holds `shared` bytes and `local` bytes for each thread, of the largest kernel; buffers
                 // were checked against `buffer_lens` when they were bound, the level when the executor was made.
-                unsafe { kernel.run(&par, &io) };
+                unsafe {
+                    kernel.check(&io).map_err(|fault| ExecError::Fault { layer: launch.layer, fault })?;
+                    kernel.run(&par, &io);
+                }
             }
         }
+        Ok(())
     }
 }
 

@@ -181,7 +181,7 @@ impl Start {
             }
             return Ok(Start::default());
         }
-        let mut loaded: Loaded<Meta> = weights::load(initial, cx.engine.program(), in_weights)?;
+        let mut loaded: Loaded<Meta> = weights::read(initial, cx.engine.program())?;
         let beside = optimizer_path(initial);
         let mut doubt = None;
         let optimizer = match beside.exists().then(|| weights::load(&beside, cx.engine.program(), in_optimizer)) {
