@@ -24,19 +24,11 @@ const WAITING: &[(&str, &str)] = &[
     ("17-merge-concat-axis", MERGE),
     ("18-parallel", "`parallel` is not built"),
     ("19-shapes", "`parallel`, `transpose` and `repeat` are not built"),
-    ("24-optimizers/adadelta", OPTIMIZER),
-    ("24-optimizers/adadelta_opts", OPTIMIZER),
-    ("24-optimizers/rmsprop", OPTIMIZER),
-    ("24-optimizers/rmsprop_opts", OPTIMIZER),
-    ("24-optimizers/sgd_scale_rate", SCALE),
-    ("24-optimizers/sgd_scale_sqrt", SCALE),
     ("26-ctc", "the loss `ctc` is not built"),
 ];
 
 const RECURRENT: &str = "`recurrent` is not built";
 const MERGE: &str = "`merge` is not built";
-const OPTIMIZER: &str = "this optimizer is not built";
-const SCALE: &str = "`scale_rate` is not built";
 
 /// `CASE/LABEL/WHAT` that differ on purpose, and why.
 const DIFFERENT: &[(&str, &str)] = &[
