@@ -19,11 +19,6 @@ const WAITING: &[(&str, &str)] = &[
     ("11-rnn", RECURRENT),
     ("12-rnn-activation", RECURRENT),
     ("13-rnn-bidir-concat", RECURRENT),
-    ("15-embedding", "`embedding` is not built"),
-    ("16-merge-modes", MERGE),
-    ("17-merge-concat-axis", MERGE),
-    ("18-parallel", "`parallel` is not built"),
-    ("19-shapes", "`parallel`, `transpose` and `repeat` are not built"),
     ("24-optimizers/adadelta", OPTIMIZER),
     ("24-optimizers/adadelta_opts", OPTIMIZER),
     ("24-optimizers/rmsprop", OPTIMIZER),
@@ -34,7 +29,6 @@ const WAITING: &[(&str, &str)] = &[
 ];
 
 const RECURRENT: &str = "`recurrent` is not built";
-const MERGE: &str = "`merge` is not built";
 const OPTIMIZER: &str = "this optimizer is not built";
 const SCALE: &str = "`scale_rate` is not built";
 
