@@ -118,7 +118,8 @@ fn arguments(kind: &LayerKind) -> String {
         LayerKind::Recurrent(r) => {
             let both = r.bidirectional.map_or(String::new(), |m| format!(" bidirectional {m:?}"));
             let outer = r.outer_activation.map_or(String::new(), |a| format!(" outer {a:?}"));
-            format!(" {:?} size {}{}{both}{outer}", r.cell, r.size.value, flag(r.sequence, "sequence"))
+            let flags = flag(r.sequence, "sequence") + &flag(r.torch, "torch");
+            format!(" {:?} size {}{flags}{both}{outer}", r.cell, r.size.value)
         }
         LayerKind::Embedding { vocab_size, size } => format!(" vocab_size {vocab_size} size {size}"),
         LayerKind::Repeat { count } => format!(" {count}"),
