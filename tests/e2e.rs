@@ -588,7 +588,8 @@ loss: [{target: y, name: mean_squared_error}]
     let kept = place.bytes("w");
     // The fourth row stands in the second batch, after an update.
     place.write("words.csv", &good.replace("1,0,0.0", "1,4,0.0"));
-    let parts = ["error[bad-value]: the index 4 is outside a table of 4 rows", "row 4 of the data", "embedding", "line 4"];
+    let parts =
+        ["error[bad-value]: the index 4 is outside a table of 4 rows", "row 4 of the data", "embedding", "line 4"];
     fail(&place.run("m.bin", &["train"]), 4, &parts);
     assert_eq!(place.bytes("w"), kept);
     for command in ["test", "evaluate", "predict"] {
