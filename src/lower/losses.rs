@@ -3,13 +3,14 @@
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
 
+use super::ctc::ctc;
 use super::layers::span_of;
 use super::model::{Cx, Value};
 use crate::diag::{Diagnostic, Reported, Span};
 use crate::ir::graph::{Builder, GraphResult, LayerRef, NodeId, Role};
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::Op;
-use crate::model::types::LossKind;
+use crate::model::types::{Loss, LossKind};
 
 /// Keras clips probabilities to this distance from 0 and 1 before the logarithm.
 const PROBABILITY_EPSILON: f64 = 1e-7;
@@ -40,40 +41,22 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         let output = &kurfile.outputs[loss.output];
         let Some(value) = cx.value(output.layer) else { continue };
         let at = LayerRef(output.layer.0);
-        let target = match target(cx, loss.output, value, at) {
-            Ok(t) => t,
+        let (own, right) = match one(cx, loss, value, at) {
+            Ok(own) => own,
             Err(e) => {
                 failed = Some(e);
                 continue;
             }
         };
-        if loss.kind == LossKind::CategoricalCrossentropy && value.logits.is_none() {
-            not_probabilities(cx, loss.output, value, loss.span);
-        }
-        if loss.kind == LossKind::Ctc {
-            // The driver stops before it is lowered; whoever calls this module alone learns of it here.
-            let message = "the loss `ctc` is part of the language, but kurc does not build it yet";
-            failed = Some(cx.sink.fail(Diagnostic::error("not-yet-supported", message).at(loss.span, "not built yet")));
-            continue;
-        }
         let mut b = cx.builder(at);
-        let own = match loss.kind {
-            LossKind::MeanSquaredError => {
-                let d = b.sub(value.node, target);
-                let sq = b.mul(d, d);
-                b.mean_all(sq)
-            }
-            LossKind::CategoricalCrossentropy | LossKind::Ctc => crossentropy(&mut b, value, target),
-        };
         let weighted = if (loss.weight - 1.0).abs() > 0.0 { b.mul_const(own, loss.weight) } else { own };
         total = Some(total.map_or(weighted, |t| b.add(t, weighted)));
         if several {
             metrics.push((format!("loss:{}", output.name), own));
         }
-        if loss.kind == LossKind::CategoricalCrossentropy {
+        if let Some(right) = right {
             let name = if several { format!("accuracy:{}", output.name) } else { "accuracy".to_owned() };
-            let value = accuracy(&mut b, value, target);
-            metrics.push((name, value));
+            metrics.push((name, right));
         }
     }
     if let Some(e) = failed {
@@ -86,6 +69,26 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         cx.graph.results.push(GraphResult { role: Role::Metric(name), value });
     }
     Ok(())
+}
+
+/// A loss, and for classes the share that is right.
+fn one(cx: &mut Cx<'_>, loss: &Loss, value: Value, at: LayerRef) -> Result<(NodeId, Option<NodeId>), Reported> {
+    if let Some(parameters) = &loss.ctc {
+        return Ok((ctc(cx, loss.output, value, parameters, at, loss.span)?, None));
+    }
+    let target = target(cx, loss.output, value, at)?;
+    if loss.kind == LossKind::CategoricalCrossentropy {
+        if value.logits.is_none() {
+            not_probabilities(cx, loss.output, value, loss.span);
+        }
+        let mut b = cx.builder(at);
+        let own = crossentropy(&mut b, value, target);
+        return Ok((own, Some(accuracy(&mut b, value, target))));
+    }
+    let mut b = cx.builder(at);
+    let d = b.sub(value.node, target);
+    let sq = b.mul(d, d);
+    Ok((b.mean_all(sq), None))
 }
 
 /// Cross-entropy compares shares that sum to 1; without a softmax they are made by division, and a single unit is

@@ -5,6 +5,7 @@ pub mod model;
 pub mod memory;
 pub mod schedule;
 
+mod ctc;
 mod layers;
 mod loops;
 mod losses;

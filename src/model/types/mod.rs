@@ -5,7 +5,7 @@ mod layers;
 mod sections;
 
 pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent};
-pub use sections::{Clip, Loss, LossKind, Optimizer, OptimizerKind, TrainSection};
+pub use sections::{Clip, CtcLoss, Loss, LossKind, Optimizer, OptimizerKind, TrainSection};
 
 use kur_runtime::spec::SectionSpec;
 
