@@ -155,7 +155,7 @@ fn free(build: &Build, batch: u64) -> Vec<(Sym, u64)> {
     let symbols = &build.program.symbols;
     let all = (0..symbols.len()).map(|s| Sym(u8::try_from(s).expect("few")));
     all.filter(|s| symbols.def(*s).is_none())
-        .map(|s| (s, if s == BATCH { batch } else { 5 + (batch + u64::from(s.0)) % 7 }))
+        .map(|s| (s, if s == BATCH { batch } else { 8 + (batch + u64::from(s.0)) % 7 }))
         .collect()
 }
 

@@ -525,3 +525,76 @@ fn a_dump_is_a_kurfile_again() {
     fail(&wrong, 3, &["wrong-type"]);
     assert!(stdout(&wrong).is_empty());
 }
+
+/// The layer table and the picture tell the same of the model, and neither overwrites anything by mistake.
+#[test]
+fn a_model_is_listed_and_drawn() {
+    let place = Place::of("digits");
+    let table = place.kurc(&["check", "-v", "Kurfile.yml"]);
+    succeed(&table);
+    let rows = place.kurc(&["check", "-v", "--json", "Kurfile.yml"]);
+    succeed(&rows);
+    let rows: Vec<serde_json::Value> =
+        stdout(&rows).lines().map(|l| serde_json::from_str(l).expect("an object a line")).collect();
+    assert_eq!(rows[0]["name"], "images");
+    assert_eq!(rows[0]["shape"], serde_json::json!([28, 28, 1]));
+    let dot = place.kurc(&["graph", "Kurfile.yml"]);
+    succeed(&dot);
+    let known = rows.iter().filter_map(|r| r["name"].as_str());
+    for name in known.filter(|n| !n.starts_with("..")) {
+        assert!(stdout(&table).contains(name), "{name} in {}", stdout(&table));
+        assert!(stdout(&dot).contains(name), "{name} in {}", stdout(&dot));
+    }
+    succeed(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.svg"]));
+    let svg = String::from_utf8(place.bytes("model.svg")).expect("text");
+    assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains("images"), "{svg}");
+    let before = place.files();
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.png"]), 2, &["model.svg"]);
+    // A drawing is replaced, a file of the user is not, also behind a link.
+    succeed(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.svg"]));
+    place.write("mine.svg", "<svg></svg>");
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "mine.svg"]), 1, &["mine.svg"]);
+    std::os::unix::fs::symlink("Kurfile.yml", place.path("link.dot")).expect("a link");
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "link.dot"]), 1, &["link.dot"]);
+    assert!(fs::read_to_string(place.path("Kurfile.yml")).expect("text").contains("model:"));
+    place.write("bad.yml", "model:\n  - dens: 3\n");
+    fail(&place.kurc(&["graph", "bad.yml", "-o", "model.svg"]), 3, &["dense"]);
+    assert_eq!(place.bytes("model.svg"), svg.as_bytes());
+    assert_eq!(place.files().len(), before.len() + 3);
+}
+
+#[test]
+fn a_value_outside_a_vocabulary_ends_a_training_and_keeps_its_weights() {
+    let place = Place::empty();
+    let kurfile = "
+model:
+  - input: words
+  - embedding: {vocab_size: 4, size: 3}
+  - parallel: {apply: [{dense: 2}, {activation: tanh}]}
+  - flatten
+  - {dense: 1, name: y}
+train:
+  data: [csv: words.csv]
+  provider: {batch_size: 2, randomize: no}
+  epochs: 3
+  weights: w
+loss: [{target: y, name: mean_squared_error}]
+";
+    place.write("Kurfile.yml", kurfile);
+    let good = "a,b,y\n0,1,0.5\n2,3,1.5\n3,3,2.0\n1,0,0.0\n2,2,1.0\n";
+    place.write("words.csv", good);
+    place.build(&[]);
+    succeed(&place.run("m.bin", &["train"]));
+    let kept = place.bytes("w");
+    // The fourth row stands in the second batch, after an update.
+    place.write("words.csv", &good.replace("1,0,0.0", "1,4,0.0"));
+    let parts =
+        ["error[bad-value]: the index 4 is outside a table of 4 rows", "row 4 of the data", "embedding", "line 4"];
+    fail(&place.run("m.bin", &["train"]), 4, &parts);
+    assert_eq!(place.bytes("w"), kept);
+    for command in ["test", "evaluate", "predict"] {
+        fail(&place.run("m.bin", &[command, "words.csv"]), 4, &["bad-value", "row 4 of the data"]);
+    }
+    let json = place.run("m.bin", &["predict", "words.csv", "--json"]);
+    assert!(stderr(&json).contains("\"row\":4"), "{}", stderr(&json));
+}

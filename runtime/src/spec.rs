@@ -36,6 +36,31 @@ pub struct RunSpec {
     pub evaluate_weights: Option<String>,
     /// `evaluate.destination`.
     pub destination: Option<String>,
+    /// What the learning rate needs of the runtime.
+    pub rate: RateSpec,
+}
+
+/// What the learning rate needs of the runtime beside the number of updates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RateSpec {
+    /// `scale_rate`: a column that the train step reads beside inputs and targets.
+    pub source: Option<String>,
+    /// `schedule: plateau`.
+    pub plateau: Option<PlateauSpec>,
+}
+
+/// The learning rate drops when the loss does not: multiplied by `factor` after `patience` epochs without a new lowest
+/// validation loss (training loss without validation).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlateauSpec {
+    /// What a drop multiplies by.
+    pub factor: f64,
+    /// Epochs.
+    pub patience: u32,
+    /// The scalar state that holds the rate's factor.
+    pub state: String,
+    /// The state that holds the lowest loss and the epochs since it was reached; negative epochs before the first.
+    pub seen: String,
 }
 
 /// A model input.
@@ -85,11 +110,44 @@ pub enum SupplierSpec {
         /// Path of the labels file, plain or gzip.
         labels: FileSpec,
     },
+    /// A file of named arrays.
+    Arrays {
+        /// What kind of file.
+        format: ArrayFormat,
+        /// The file.
+        file: FileSpec,
+    },
     /// Data that cannot be read yet. Only a run that needs it fails.
     Unbuilt {
         /// How errors name it: "the supplier `cifar`".
         what: String,
     },
+}
+
+/// A kind of file that holds named arrays (kur-reference 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArrayFormat {
+    /// A Python pickle of a dictionary of arrays.
+    Pickle,
+    /// A `.npy` file of a dictionary of arrays.
+    NumpyDict,
+    /// An archive of `.npy` arrays.
+    Npz,
+    /// One JSON object a line.
+    JsonLines,
+}
+
+impl ArrayFormat {
+    /// The Kurfile word of its supplier.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            ArrayFormat::Pickle => "pickle",
+            ArrayFormat::NumpyDict => "numpy_dict",
+            ArrayFormat::Npz => "npz",
+            ArrayFormat::JsonLines => "jsonl",
+        }
+    }
 }
 
 /// A local file, optionally with its checksum.

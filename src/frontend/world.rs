@@ -4,7 +4,10 @@
 //! [`MemoryWorld`] serves tests and fuzzing; [`OsWorld`] is the single place of the front end that does IO.
 
 use std::collections::BTreeMap;
-use std::io;
+use std::io::{self, Read as _};
+
+/// Bytes that a Kurfile, or a file that it includes or loads, may have.
+const MAX_BYTES: u64 = 64 << 20;
 
 /// The outside, as seen by the front end.
 pub trait World {
@@ -133,7 +136,22 @@ pub struct OsWorld;
 
 impl World for OsWorld {
     fn read_file(&self, path: &str) -> io::Result<Vec<u8>> {
-        std::fs::read(path)
+        // Asked before it is opened: opening a pipe waits for its writer.
+        let about = std::fs::metadata(path)?;
+        if about.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if !about.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is no regular file"));
+        }
+        if about.len() > MAX_BYTES {
+            let text = format!("it is larger than {} MiB", MAX_BYTES >> 20);
+            return Err(io::Error::new(io::ErrorKind::FileTooLarge, text));
+        }
+        // Files of the system may be longer than they say.
+        let mut bytes = Vec::new();
+        std::fs::File::open(path)?.take(MAX_BYTES).read_to_end(&mut bytes)?;
+        Ok(bytes)
     }
 
     fn exists(&self, path: &str) -> bool {
@@ -212,6 +230,7 @@ mod tests {
         let root = env!("CARGO_MANIFEST_DIR");
         let manifest = format!("{root}/Cargo.toml");
         assert!(OsWorld.exists(&manifest) && OsWorld.read_file(&manifest).is_ok_and(|b| !b.is_empty()));
+        assert!(OsWorld.read_file("/dev/zero").is_err_and(|e| e.to_string() == "it is no regular file"));
         assert!(OsWorld.list_dir(root).iter().any(|n| n == "Cargo.toml"));
         assert!(OsWorld.read_file(&format!("{root}/nothing.yml")).is_err_and(|e| e.kind() == io::ErrorKind::NotFound));
         assert!(!OsWorld.hostname().is_empty());

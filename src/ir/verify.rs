@@ -9,7 +9,10 @@ use super::graph::{Graph, NodeId, Role};
 use super::infer::infer;
 use super::op::Op;
 use super::text::print_graph;
-use super::types::Type;
+use super::types::{DType, Type};
+
+/// Elements that a tensor may have beside its symbolic sizes: offsets in bytes stay far from the end of the numbers.
+const MAX_ELEMENTS: u64 = 1 << 48;
 
 /// A broken invariant.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -45,7 +48,12 @@ pub fn verify(g: &Graph) -> Vec<Finding> {
                 }
                 names.push((0, name));
             }
-            Role::Output(name) => names.push((1, name)),
+            Role::Output(name) => {
+                if g.ty(r.value).dtype != DType::F32 {
+                    report(format!("output `{name}` does not hold floats"));
+                }
+                names.push((1, name));
+            }
             Role::Update(i) | Role::Gradient(i) => match g.states.get(*i as usize) {
                 Some(s) if &s.ty != g.ty(r.value) => {
                     report(format!("the result for `{}` has another type than the state", s.name));
@@ -98,6 +106,9 @@ fn verify_node<'g>(g: &'g Graph, id: NodeId, inputs: &mut BTreeSet<(&'g str, Inp
     }
     if node.ty.shape.iter().any(|d| *d == Dim::constant(0)) {
         return Some("a size is 0".to_owned());
+    }
+    if node.ty.len().coef() > MAX_ELEMENTS {
+        return Some("the tensor has more than 2^48 elements".to_owned());
     }
     let args: Vec<&Type> = node.args.iter().map(|a| g.ty(*a)).collect();
     match infer(&node.op, &args, Some(&node.ty)) {

@@ -5,7 +5,6 @@ pub mod model;
 pub mod memory;
 pub mod schedule;
 
-mod ctc;
 mod layers;
 mod loops;
 mod losses;

@@ -214,7 +214,7 @@ impl<'a> Loader<'a> {
         expander.model(&mut self.cx, items);
         self.cx.scope = outer;
         let nodes = containers::resolve_reuse(&mut self.cx, expander);
-        let list = Value::new(Kind::List(nodes.iter().map(resolved::entry).collect()), entry.key.span);
+        let list = Value::new(Kind::List(resolved::entries(&nodes)), entry.key.span);
         self.printed.push(("model", list));
         graph::connect(&mut self.cx, nodes, before)
     }
@@ -265,7 +265,7 @@ fn inherited_csv(train: Option<&TrainSection>) -> CsvSpec {
     let csv = train.and_then(|t| {
         t.section.data.iter().find_map(|s| match s {
             SupplierSpec::Csv(c) => Some(c.clone()),
-            SupplierSpec::Mnist { .. } | SupplierSpec::Unbuilt { .. } => None,
+            SupplierSpec::Mnist { .. } | SupplierSpec::Arrays { .. } | SupplierSpec::Unbuilt { .. } => None,
         })
     });
     let base = csv.unwrap_or(CsvSpec { header: true, ..CsvSpec::default() });

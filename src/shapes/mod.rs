@@ -7,6 +7,7 @@
 pub mod draw;
 
 mod infer;
+mod modern;
 mod report;
 mod rules;
 mod table;
@@ -15,7 +16,7 @@ mod windows;
 pub use infer::{Unseen, infer};
 pub use rules::position;
 pub use table::{table, table_json};
-pub use windows::window;
+pub use windows::{reach, window};
 
 use std::fmt;
 

@@ -2,7 +2,7 @@
 
 use super::infer::{Cx, Place, Seen, Unseen, Weights};
 use super::windows::{Window, windows};
-use super::{Size, report, shape_text};
+use super::{Size, modern, report, shape_text};
 use crate::diag::Severity;
 use crate::model::types::{Activation, Cell, Highway, Layer, LayerKind, MergeMode, Recurrent, Spanned};
 
@@ -29,6 +29,9 @@ pub(super) fn layer<'a>(
             if *function == Activation::Softmax {
                 warn_softmax(cx, layer, x);
             }
+            if *function == Activation::Prelu {
+                modern::slopes(cx, layer, x, weights)?;
+            }
             Some(x.shape.clone())
         }
         LayerKind::Dropout { .. } | LayerKind::Output => Some(x.shape.clone()),
@@ -37,7 +40,8 @@ pub(super) fn layer<'a>(
         LayerKind::Squeeze { dimension } => squeeze(cx, layer, x, *dimension),
         LayerKind::Convolution { .. } => convolution(cx, layer, kind, x, weights),
         LayerKind::Pool { size, strides, border, .. } => {
-            let (mut shape, channels) = windows(cx, layer, kind.word(), x, &Window { size, strides, border: *border })?;
+            let window = Window { size, strides, dilation: &vec![1; size.value.len()], border: *border };
+            let (mut shape, channels) = windows(cx, layer, kind.word(), x, &window)?;
             shape.push(channels);
             Some(shape)
         }
@@ -52,6 +56,12 @@ pub(super) fn layer<'a>(
             let [n] = vector(cx, layer, x, "repeat", "numbers", "put `flatten` before it")?;
             Some(vec![Size::Known(*count), n])
         }
+        LayerKind::Upsample { size } => modern::upsample(cx, layer, x, size),
+        LayerKind::Pad { before, after } => modern::pad(cx, layer, x, before, after),
+        LayerKind::GlobalPool { .. } => modern::global_pool(cx, layer, x),
+        LayerKind::LayerNormalization { .. } => modern::layer_normalization(cx, layer, x, weights),
+        LayerKind::PositionEmbedding => modern::position_embedding(cx, layer, x, weights),
+        LayerKind::Attention { heads, .. } => modern::attention(cx, layer, x, heads, weights),
         LayerKind::Transpose { axes, include_batch } => transpose(cx, layer, x, axes, *include_batch),
         LayerKind::Input { .. } | LayerKind::Merge { .. } | LayerKind::Reuse { .. } | LayerKind::Parallel { .. } => {
             None
@@ -86,7 +96,11 @@ fn of_unknown(kind: &LayerKind, weights: &mut Weights) -> Option<Vec<Size>> {
             Some(shape)
         }
         LayerKind::Pool { size, .. } => Some(vec![Size::Unknown; size.value.len() + 1]),
-        LayerKind::BatchNormalization { .. } => {
+        LayerKind::BatchNormalization { .. }
+        | LayerKind::LayerNormalization { .. }
+        | LayerKind::PositionEmbedding
+        | LayerKind::Attention { .. }
+        | LayerKind::Activation(Activation::Prelu) => {
             weights.unknown = true;
             None
         }
@@ -147,7 +161,7 @@ fn flatten<'a>(cx: &mut Cx<'a, '_>, layer: &Layer, x: &Seen<'_, 'a>) -> Option<S
 }
 
 /// The last size of a value, which must be fixed: `None` after a report, otherwise the number if it is known.
-fn features<'a>(
+pub(super) fn features<'a>(
     cx: &mut Cx<'a, '_>,
     layer: &Layer,
     word: &str,
@@ -270,8 +284,11 @@ fn convolution<'a>(
     x: &Seen<'_, 'a>,
     weights: &mut Weights,
 ) -> Option<Vec<Size>> {
-    let LayerKind::Convolution { kernels, size, strides, border, separable, highway } = kind else { return None };
-    let (mut shape, channels) = windows(cx, layer, kind.word(), x, &Window { size, strides, border: *border })?;
+    let LayerKind::Convolution { kernels, size, strides, dilation, border, separable, highway } = kind else {
+        return None;
+    };
+    let window = Window { size, strides, dilation, border: *border };
+    let (mut shape, channels) = windows(cx, layer, kind.word(), x, &window)?;
     let channels = features(cx, layer, "convolution", x, Some(channels))?;
     shape.push(Size::Known(*kernels));
     let Some(channels) = channels else {

@@ -151,4 +151,56 @@ loss:
   - {target: z, name: mean_squared_error}
 ",
     ),
+    (
+        "attention over sequences",
+        "
+model:
+  - {input: {shape: [7, 6]}, name: x}
+  - position_embedding:
+  - layer_normalization:
+  - attention: {heads: 3, causal: yes}
+  - attention: 2
+  - layer_normalization: {epsilon: 0.001}
+  - activation: gelu
+  - global_pool: average
+  - {dense: 3, name: y}
+loss: [{target: y, name: mean_squared_error}]
+",
+    ),
+    (
+        "causal attention over a variable number of steps",
+        "
+model:
+  - {input: {shape: [null, 4]}, name: x}
+  - attention: {heads: 2, causal: yes}
+  - attention:
+  - pad: {before: 1, after: 2}
+  - upsample: 3
+  - global_pool: max
+  - {dense: 3, name: y}
+loss: [{target: y, name: mean_squared_error}]
+",
+    ),
+    (
+        "modern activations, dilation, resizing",
+        "
+model:
+  - {input: {shape: [9, 7, 3]}, name: x}
+  - convolution: {kernels: 4, size: [3, 2], dilation: [2, 3]}
+  - activation: prelu
+  - convolution: {kernels: 4, size: [2, 2], dilation: 3, border: valid, strides: 2}
+  - pad: [1, 0]
+  - upsample: [2, 1]
+  - activation: leaky_relu
+  - {global_pool: max, name: top}
+  - dense: 17
+  - activation: silu
+  - dense: 9
+  - activation: mish
+  - dense: 9
+  - activation: gelu
+  - {dense: 2, name: y}
+loss: [{target: y, name: mean_squared_error}]
+",
+    ),
 ];

@@ -1,4 +1,4 @@
-//! Tables of predictions: model outputs in, rows of CSV or JSON lines out, one per row of the input.
+//! Tables of predictions: model outputs in, rows of CSV or JSON lines out, one per row of the input; or whole arrays.
 //!
 //! A scalar output is the column `NAME`, a vector `NAME_0…`, a class output the class name in `NAME` and, on request,
 //! `NAME_p_CLASS`; the truth stands beside it as `truth_NAME`. Values of scaled columns are in the column's own units.
@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::data::arrays::numpy::npy;
+use crate::data::arrays::zip;
 use crate::data::{Dataset, Encoding, Learned, Source};
 use crate::error::{Error, Exit, Result};
 use crate::spec::OutputSpec;
@@ -18,6 +20,8 @@ pub(super) enum Format {
     Csv,
     /// One object a line.
     JsonLines,
+    /// An archive of numpy arrays.
+    Npz,
 }
 
 impl Format {
@@ -30,13 +34,16 @@ impl Format {
         if lower.ends_with(".jsonl") {
             return Ok(Format::JsonLines);
         }
+        if lower.ends_with(".npz") {
+            return Ok(Format::Npz);
+        }
         if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
             return Ok(Format::Csv);
         }
         let extension = Path::new(path).extension().map(|e| format!(".{}", e.to_string_lossy()));
         let what = extension.map_or_else(|| "a name without extension".to_owned(), |e| format!("`{e}`"));
         Err(Error::new(Exit::Usage, "output-format", format!("cannot tell how to write `{path}` from {what}"))
-            .help("predictions are written as .csv or .jsonl"))
+            .help("predictions are written as .csv, .jsonl or .npz"))
     }
 }
 
@@ -44,6 +51,7 @@ impl Format {
 struct Column<'a> {
     name: String,
     width: usize,
+    shape: &'a [u64],
     classes: Option<&'a [String]>,
     proba: bool,
     /// One per element, when the target is scaled.
@@ -63,6 +71,8 @@ pub(super) struct Table<'a> {
     /// Rows of the input written so far, the left-out ones included.
     position: usize,
     row: Vec<Value>,
+    /// The arrays of an archive: predictions and truth of each column.
+    arrays: Vec<(Vec<f32>, Vec<f32>)>,
 }
 
 impl<'a> Table<'a> {
@@ -70,7 +80,7 @@ impl<'a> Table<'a> {
     pub(super) fn new(
         format: Format,
         event: Option<&'static str>,
-        outputs: &[OutputSpec],
+        outputs: &'a [OutputSpec],
         data: &'a Dataset,
         learned: &'a Learned,
         proba: bool,
@@ -83,11 +93,13 @@ impl<'a> Table<'a> {
                 let classes = learned.classes(&o.name).filter(|c| c.len() == width);
                 let scales = scales(learned, &o.name, width);
                 let truth = data.get(&o.name).filter(|s| truth && s.width() == width);
-                Column { name: o.name.clone(), width, classes, proba: proba && classes.is_some(), scales, truth }
+                let (name, shape) = (o.name.clone(), o.shape.as_slice());
+                Column { name, width, shape, classes, proba: proba && classes.is_some(), scales, truth }
             })
             .collect();
         let keys = columns.iter().flat_map(Column::keys).collect();
-        Table { format, event, columns, keys, dropped: &data.dropped, position: 0, row: Vec::new() }
+        let arrays = columns.iter().map(|_| (Vec::new(), Vec::new())).collect();
+        Table { format, event, columns, keys, dropped: &data.dropped, position: 0, row: Vec::new(), arrays }
     }
 
     /// Whether any output has classes.
@@ -114,6 +126,14 @@ impl<'a> Table<'a> {
     pub(super) fn rows_of(&mut self, rows: &[u32], results: &[&[f32]], out: &mut String) {
         for (i, row) in rows.iter().enumerate() {
             self.skip_dropped(out);
+            if self.format == Format::Npz {
+                for ((column, values), (given, truth)) in self.columns.iter().zip(results).zip(&mut self.arrays) {
+                    let values = &values[i * column.width..(i + 1) * column.width];
+                    column.numbers(values, *row as usize, given, truth);
+                }
+                self.position += 1;
+                continue;
+            }
             self.row.clear();
             for (column, values) in self.columns.iter().zip(results) {
                 let values = &values[i * column.width..(i + 1) * column.width];
@@ -128,10 +148,34 @@ impl<'a> Table<'a> {
         self.skip_dropped(out);
     }
 
+    /// Writes the archive: `NAME` and `truth_NAME`, the rows first, then the axes of the output.
+    pub(super) fn archive(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        if self.format != Format::Npz {
+            return Ok(());
+        }
+        let mut members = Vec::new();
+        for (column, (given, truth)) in self.columns.iter().zip(&self.arrays) {
+            let shape: Vec<u64> = std::iter::once(self.position as u64).chain(column.shape.iter().copied()).collect();
+            members.push((format!("{}.npy", column.name), npy(&shape, given)));
+            if column.truth.is_some() {
+                members.push((format!("truth_{}.npy", column.name), npy(&shape, truth)));
+            }
+        }
+        zip::write(&members, out)
+    }
+
     /// Rows that the data left out keep their place, without values.
     fn skip_dropped(&mut self, out: &mut String) {
         while self.dropped.first() == Some(&self.position) {
             self.dropped = &self.dropped[1..];
+            if self.format == Format::Npz {
+                for (column, (given, truth)) in self.columns.iter().zip(&mut self.arrays) {
+                    given.extend(std::iter::repeat_n(f32::NAN, column.width));
+                    truth.extend(std::iter::repeat_n(f32::NAN, column.width));
+                }
+                self.position += 1;
+                continue;
+            }
             self.row.clear();
             self.row.resize(self.keys.len(), Value::Null);
             self.push(out);
@@ -157,6 +201,8 @@ impl<'a> Table<'a> {
                 object.extend(self.keys.iter().cloned().zip(self.row.drain(..)));
                 out.push_str(&Value::Object(object).to_string());
             }
+            // Its rows are gathered as numbers.
+            Format::Npz => return,
         }
         out.push('\n');
         self.position += 1;
@@ -178,6 +224,20 @@ impl Column<'_> {
             keys.extend(values("truth_"));
         }
         keys
+    }
+
+    /// Appends the numbers of a row and, where there is one, of its truth, in the data's own units.
+    fn numbers(&self, values: &[f32], row: usize, given: &mut Vec<f32>, truth: &mut Vec<f32>) {
+        let unscaled = |values: &[f32], out: &mut Vec<f32>| match self.scales.as_slice() {
+            [] => out.extend_from_slice(values),
+            scales => out.extend(values.iter().zip(scales).map(|(v, s)| s.unscale(*v))),
+        };
+        unscaled(values, given);
+        if let Some(source) = self.truth {
+            let mut own = vec![0.0; self.width];
+            source.write_row(row, &mut own);
+            unscaled(&own, truth);
+        }
     }
 
     fn row(&self, values: &[f32], row: usize, out: &mut Vec<Value>) {
@@ -259,7 +319,7 @@ mod tests {
         assert_eq!(Format::of("/dev/null"), Ok(Format::Csv));
         assert_eq!(
             Format::of("a.pkl").expect_err("pickle").to_string(),
-            "error[output-format]: cannot tell how to write `a.pkl` from `.pkl`\n  = help: predictions are written as .csv or .jsonl"
+            "error[output-format]: cannot tell how to write `a.pkl` from `.pkl`\n  = help: predictions are written as .csv, .jsonl or .npz"
         );
         assert_eq!(Format::of("a").expect_err("none").exit().code(), 2);
     }

@@ -192,7 +192,7 @@ fn defects_end_with_their_status_and_text() {
             "error[no-classes]: no output of the model has classes, so `--proba` has none to show",
         ),
         (&["test"], 4, "error[no-data]: section `test` is missing in the Kurfile, and no data file is given"),
-        (&["test", "DIR/w"], 2, "error[data-kind]: `w` is no CSV file by its name"),
+        (&["test", "DIR/w"], 2, "error[data-kind]: `w` is no data file by its name"),
         (&["evaluate", "DIR/none.csv"], 4, "error[data-file]: the data file `none.csv` does not exist"),
     ] {
         let ran = bench.run(args);

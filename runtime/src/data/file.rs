@@ -60,6 +60,11 @@ pub fn open(spec: &FileSpec) -> Result<Box<dyn BufRead>> {
     if path.is_dir() {
         return Err(Error::data("data-file", format!("`{}` is a directory, not a data file", spec.path)));
     }
+    // Asked before it is opened: opening a pipe waits for its writer, and data is read more than once.
+    if std::fs::metadata(&path).is_ok_and(|m| !m.is_file()) {
+        return Err(Error::data("data-file", format!("`{}` is no regular file", spec.path))
+            .help("write the data into a file first: it is read more than once"));
+    }
     if let Some(expected) = &spec.checksum {
         let mut file = File::open(&path).map_err(|e| read_error(&spec.path, &e))?;
         let found = sha256_hex(&mut file).map_err(|e| read_error(&spec.path, &e))?;
@@ -69,10 +74,16 @@ pub fn open(spec: &FileSpec) -> Result<Box<dyn BufRead>> {
                 .help("fetch the file again, or correct `checksum` if the file is the right one"));
         }
     }
-    let file = File::open(&path).map_err(|e| read_error(&spec.path, &e))?;
+    File::open(&path).and_then(unpacked).map_err(|e| read_error(&spec.path, &e))
+}
+
+/// The bytes of a file, those inside when it is gzip.
+///
+/// # Errors
+/// The system's.
+pub fn unpacked(file: File) -> io::Result<Box<dyn BufRead>> {
     let mut plain = BufReader::with_capacity(BUFFER, file);
-    let is_gzip = plain.fill_buf().map_err(|e| read_error(&spec.path, &e))?.starts_with(&[0x1f, 0x8b]);
-    if is_gzip {
+    if plain.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain))));
     }
     Ok(Box::new(plain))

@@ -1,6 +1,6 @@
 //! The data pipeline: a section of the Kurfile goes in, named tensors of whole data sets come out, cut into batches.
 //!
-//! The way of the data: [`mod@file`] opens bytes, [`csv`] and [`idx`] read them, [`bind`] decides which columns make which
+//! The way of the data: [`mod@file`] opens bytes, [`csv`], [`idx`] and [`arrays`] read them, [`bind`] decides which columns make which
 //! model input or loss target, [`table`] reads those columns, [`encode`] learns statistics and classes and makes
 //! tensors, [`order`] shuffles rows, [`batch`] gathers them. [`probe`] (what the compiler asks) and [`load`] (what a
 //! run does) share every step, so a shape seen at build time is the shape loaded later.
@@ -8,6 +8,7 @@
 //! Invariant: statistics and classes come from training data only. They are kept in [`Learned`], travel with the
 //! weights, and every later section is encoded with them.
 
+pub mod arrays;
 pub mod batch;
 pub mod bind;
 pub mod csv;
@@ -101,6 +102,8 @@ pub struct ProbedSource {
     pub shape: Vec<u64>,
     /// Class names when the source is a class target.
     pub classes: Option<Vec<String>>,
+    /// Whether samples differ in the length of their first axis; `shape` then has the longest.
+    pub variable: bool,
 }
 
 impl Probe {
@@ -120,6 +123,37 @@ pub enum Store {
     Bytes(Vec<u8>, Box<[f32; 256]>),
     /// A class per row, read as a one-hot row of the given width.
     Classes(Vec<u32>, usize),
+    /// Samples of different lengths, one after the other.
+    Ragged {
+        /// The numbers.
+        values: Vec<f32>,
+        /// Where each sample starts, and the end of the last.
+        starts: Vec<usize>,
+        /// Numbers in one step of the first axis.
+        unit: usize,
+    },
+}
+
+impl Store {
+    /// Samples of the given lengths along the first axis, `unit` numbers a step.
+    #[must_use]
+    pub fn ragged(values: Vec<f32>, lengths: impl Iterator<Item = u32>, unit: u64) -> Store {
+        let unit = usize::try_from(unit).unwrap_or(usize::MAX);
+        let ends = lengths.scan(0usize, |at, l| {
+            *at = at.saturating_add(usize::try_from(l).unwrap_or(usize::MAX).saturating_mul(unit));
+            Some(*at)
+        });
+        Store::Ragged { starts: std::iter::once(0).chain(ends).collect(), values, unit }
+    }
+
+    /// The numbers of all samples, one after the other; none for classes and bytes.
+    #[must_use]
+    pub fn into_values(self) -> Vec<f32> {
+        match self {
+            Store::Numbers(values) | Store::Ragged { values, .. } => values,
+            Store::Bytes(..) | Store::Classes(..) => Vec::new(),
+        }
+    }
 }
 
 /// One named tensor of a data set.
@@ -155,10 +189,26 @@ impl Source {
         }
     }
 
-    /// Writes one sample; `out` has [`Source::width`] elements.
+    /// Length of a sample's first axis.
+    #[must_use]
+    pub fn length(&self, row: usize) -> u64 {
+        match &self.store {
+            Store::Ragged { starts, unit, .. } => ((starts[row + 1] - starts[row]) / (*unit).max(1)) as u64,
+            Store::Numbers(_) | Store::Bytes(..) | Store::Classes(..) => self.shape.first().copied().unwrap_or(1),
+        }
+    }
+
+    /// Writes one sample; `out` has [`Source::width`] elements. Samples of variable length fill any `out` that holds
+    /// them, with zeros behind.
     pub fn write_row(&self, row: usize, out: &mut [f32]) {
         let width = out.len();
         let range = row * width..(row + 1) * width;
+        if let Store::Ragged { values, starts, .. } = &self.store {
+            let sample = &values[starts[row]..starts[row + 1]];
+            out[..sample.len()].copy_from_slice(sample);
+            out[sample.len()..].fill(0.0);
+            return;
+        }
         match &self.store {
             Store::Numbers(values) => out.copy_from_slice(&values[range]),
             Store::Bytes(values, table) => {
@@ -170,6 +220,7 @@ impl Source {
                 out.fill(0.0);
                 out[index[row] as usize] = 1.0;
             }
+            Store::Ragged { .. } => {}
         }
     }
 }
@@ -239,11 +290,17 @@ pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHin
             role: raw.role,
             shape: learned.shape(),
             classes: learned.classes().map(<[String]>::to_vec),
+            variable: false,
         });
     }
     for image in collected.images {
         let classes = image.learned.classes().map(<[String]>::to_vec);
-        sources.push(ProbedSource { name: image.name, role: image.role, shape: image.shape, classes });
+        sources.push(ProbedSource { name: image.name, role: image.role, shape: image.shape, classes, variable: false });
+    }
+    for array in collected.arrays {
+        let classes = array.learned.classes().map(<[String]>::to_vec);
+        let (name, role, shape, variable) = (array.name, array.role, array.shape, array.variable);
+        sources.push(ProbedSource { name, role, shape, classes, variable });
     }
     Ok(Probe { sources, offered: collected.offered })
 }
@@ -275,6 +332,12 @@ pub fn load(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned
         }
         sources.push(image.into_source());
     }
+    for array in collected.arrays {
+        if result.source(&array.name).is_none() {
+            result.sources.push(array.learned.clone());
+        }
+        sources.push(array.into_source());
+    }
     bind::check_complete(section, wanted, &sources, &collected.offered)?;
     let rows = same_rows(&sources)?;
     let dataset = Dataset { rows, sources, dropped: collected.dropped, notes: collected.notes };
@@ -294,6 +357,7 @@ pub enum Depth {
 struct Collected {
     tables: Vec<RawSource>,
     images: Vec<idx::IdxSource>,
+    arrays: Vec<arrays::ArraySource>,
     offered: Vec<String>,
     header: Vec<String>,
     dropped: Vec<usize>,
@@ -308,6 +372,7 @@ impl Collected {
         let mut all = Collected {
             tables: Vec::new(),
             images: Vec::new(),
+            arrays: Vec::new(),
             offered: Vec::new(),
             header: Vec::new(),
             dropped: Vec::new(),
@@ -336,10 +401,28 @@ impl Collected {
                     idx::read(images, labels, wanted, depth, &mut all.images)?;
                     same_kind(learned, all.images.iter().map(|i| i.name.as_str()), false)?;
                 }
+                SupplierSpec::Arrays { format, file } => {
+                    let offer = arrays::read(file, *format, wanted, depth, &mut all.arrays)?;
+                    all.offered.extend(offer.names);
+                    same_kind(learned, all.arrays.iter().map(|a| a.name.as_str()), false)?;
+                }
                 SupplierSpec::Unbuilt { what } => return Err(errors::not_built(what)),
             }
         }
+        all.one_kind_each()?;
         Ok(all)
+    }
+
+    /// Sources of one name are stacked where they come from files of one kind.
+    fn one_kind_each(&self) -> Result<()> {
+        let tables = self.tables.iter().map(|t| t.name.as_str());
+        let mut names: Vec<&str> = tables.chain(self.images.iter().map(|i| i.name.as_str())).collect();
+        names.extend(self.arrays.iter().map(|a| a.name.as_str()));
+        names.sort_unstable();
+        match names.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(errors::stacked_kinds(twice[0])),
+            None => Ok(()),
+        }
     }
 }
 
@@ -354,6 +437,7 @@ fn same_rows(sources: &[Source]) -> Result<usize> {
         Store::Numbers(v) => v.len() / s.width().max(1),
         Store::Bytes(v, _) => v.len() / s.width().max(1),
         Store::Classes(v, _) => v.len(),
+        Store::Ragged { starts, .. } => starts.len().saturating_sub(1),
     };
     let Some(first) = sources.first() else { return Ok(0) };
     let rows = rows_of(first);
@@ -389,14 +473,14 @@ pub fn with_images(section: Option<&SectionSpec>, path: &str) -> SectionSpec {
     }
 }
 
-/// A section whose data is one CSV file from the command line. Columns, normalisation and file format are those of the
+/// A section whose data is one file from the command line: named arrays or CSV, by its name. For CSV columns, normalisation and file format are those of the
 /// section's own CSV supplier, else of the first of `others` that has one.
 #[must_use]
 pub fn with_file(section: Option<&SectionSpec>, others: &[Option<&SectionSpec>], path: &str) -> SectionSpec {
     let csv_of = |s: &SectionSpec| {
         s.data.iter().find_map(|d| match d {
             SupplierSpec::Csv(c) => Some(c.clone()),
-            SupplierSpec::Mnist { .. } | SupplierSpec::Unbuilt { .. } => None,
+            SupplierSpec::Mnist { .. } | SupplierSpec::Arrays { .. } | SupplierSpec::Unbuilt { .. } => None,
         })
     };
     let spec = section
@@ -405,7 +489,11 @@ pub fn with_file(section: Option<&SectionSpec>, others: &[Option<&SectionSpec>],
         .unwrap_or_else(|| CsvSpec { header: true, ..CsvSpec::default() });
     let provider = section.or_else(|| others.iter().flatten().copied().next()).map(|s| s.provider.clone());
     let file = FileSpec { path: path.to_owned(), checksum: None };
-    SectionSpec { data: vec![SupplierSpec::Csv(CsvSpec { file, ..spec })], provider: provider.unwrap_or_default() }
+    let supplier = match arrays::format_of(path) {
+        Some(format) => SupplierSpec::Arrays { format, file },
+        None => SupplierSpec::Csv(CsvSpec { file, ..spec }),
+    };
+    SectionSpec { data: vec![supplier], provider: provider.unwrap_or_default() }
 }
 
 #[cfg(test)]

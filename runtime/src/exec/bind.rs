@@ -259,7 +259,7 @@ fn long_enough(symbols: &SymbolTable, values: &[u64]) -> Result<(), ExecError> {
         let base = def.base.eval(values);
         if values[s] == 0 && base != 0 {
             let need = i128::from(def.div) - i128::from(def.add);
-            let message = format!("samples of {base} steps are too short for the model, which needs {need} there");
+            let message = format!("a sequence of length {base} is too short for a layer that needs {need}");
             return Err(ExecError::Fault { layer: None, fault: KernelFault { sample: 0, message } });
         }
     }

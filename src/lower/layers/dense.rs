@@ -82,7 +82,7 @@ pub(super) fn carry(b: &mut Builder<'_>, x: NodeId, h: NodeId, t: NodeId) -> Nod
 }
 
 /// Limit of the initial values of an embedding (Keras).
-const EMBEDDING_LIMIT: f32 = 0.05;
+pub(super) const EMBEDDING_LIMIT: f32 = 0.05;
 
 /// Vectors for indices: `[n, steps]` to `[n, steps, size]`. An index outside the vocabulary is a fault of the data.
 pub(super) fn embedding(

@@ -3,6 +3,7 @@
 //! `parallel` is samples times steps.
 
 mod activation;
+mod attention;
 mod dense;
 mod norm;
 mod parallel;
@@ -19,7 +20,7 @@ use crate::ir::graph::{LayerRef, Node, NodeId, State};
 use crate::ir::infer::sum_of;
 use crate::ir::op::Op;
 use crate::ir::types::Type;
-use crate::model::types::{Layer, LayerId, LayerKind};
+use crate::model::types::{Activation, Layer, LayerId, LayerKind};
 use crate::shapes::Size;
 
 /// Lowers one layer. `at` is the layer of the model that it is, or that it stands in.
@@ -40,6 +41,7 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
     let x = value.node;
     let node = match &layer.kind {
         LayerKind::Dense { sizes, flatten, highway } => dense::dense(cx, layer, at, x, sizes, *flatten, *highway)?,
+        LayerKind::Activation(Activation::Prelu) => activation::prelu(cx, layer, at, x)?,
         LayerKind::Activation(a) => return Ok(activation::activation(cx, at, x, *a)),
         LayerKind::Dropout { fraction, independent } => norm::dropout(cx, at, x, *fraction, *independent),
         LayerKind::Flatten => shape::flatten(cx, at, x),
@@ -57,6 +59,12 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
         LayerKind::BatchNormalization { axis, momentum } => {
             norm::batch_normalization(cx, layer, at, x, *axis, *momentum)?
         }
+        LayerKind::Upsample { size } => window::upsample(cx, layer, at, x, &size.value)?,
+        LayerKind::Pad { before, after } => window::pad(cx, layer, at, x, &before.value, &after.value)?,
+        LayerKind::GlobalPool { kind } => window::global_pool(cx, layer, at, x, *kind)?,
+        LayerKind::LayerNormalization { epsilon } => norm::layer_normalization(cx, layer, at, x, *epsilon)?,
+        LayerKind::PositionEmbedding => attention::position_embedding(cx, layer, at, x)?,
+        LayerKind::Attention { heads, causal } => attention::attention(cx, layer, at, x, heads.value, *causal)?,
         LayerKind::Recurrent(r) => recurrent::recurrent(cx, layer, at, x, r)?,
         LayerKind::Parallel { apply } => return parallel::parallel(cx, layer, at, *value, apply),
         LayerKind::Output => return Ok(*value),

@@ -3,7 +3,7 @@
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::{Init, StateRole};
 
-use super::state;
+use super::{param, state};
 use crate::diag::Reported;
 use crate::ir::graph::{GraphResult, LayerRef, NodeId, Role};
 use crate::ir::kernel::ScalarOp;
@@ -64,6 +64,7 @@ pub(super) fn batch_normalization(
     let moving_variance = one(cx, "moving_variance", StateRole::Running, 1.0);
     let from_batch = cx.mode == Mode::Train || cx.kurfile.compat_kur;
     let train = cx.mode == Mode::Train;
+    let mut updates = std::mem::take(&mut cx.updates);
     let mut b = cx.builder(at);
     // The kept axis alone, aligned for broadcasting against x.
     let mut kept = vec![Dim::ONE; shape.len()];
@@ -82,17 +83,21 @@ pub(super) fn batch_normalization(
             let batch = b.reshape(batch, vec![shape[axis]]);
             let Op::State { index } = b.graph.node(running).op else { continue };
             // A layer that is used several times takes in its batches one after the other.
-            let known = b.graph.results.iter().position(|r| r.role == Role::Update(index));
+            let known = updates.get(&index).copied();
             let before = known.map_or(running, |i| b.graph.results[i].value);
             let old = b.mul_const(before, momentum);
             let new = b.mul_const(batch, 1.0 - momentum);
             let value = b.add(old, new);
             match known {
                 Some(i) => b.graph.results[i].value = value,
-                None => b.graph.results.push(GraphResult { role: Role::Update(index), value }),
+                None => {
+                    updates.insert(index, b.graph.results.len());
+                    b.graph.results.push(GraphResult { role: Role::Update(index), value });
+                }
             }
         }
     }
+    cx.updates = updates;
     let mut b = cx.builder(at);
     let centred = b.sub(x, mean);
     let v = b.add_const(variance, BATCH_NORM_EPSILON);
@@ -101,5 +106,33 @@ pub(super) fn batch_normalization(
     let beta = b.reshape(beta, kept);
     let scale = b.div(gamma, root);
     let y = b.mul(centred, scale);
+    Ok(b.add(y, beta))
+}
+
+/// Mean 0 and variance 1 along the last axis of every sample, then a trained scale and shift: Ba, Kiros and Hinton,
+/// Layer Normalization (2016), equation 4 with biased variance.
+pub(super) fn layer_normalization(
+    cx: &mut Cx<'_>,
+    layer: &Layer,
+    at: LayerRef,
+    x: NodeId,
+    epsilon: f64,
+) -> Result<NodeId, Reported> {
+    let shape = cx.graph.shape(x).to_vec();
+    let Some(c) = shape.last().and_then(|d| d.as_const()).filter(|_| shape.len() >= 2) else {
+        return Err(unsound(cx, layer));
+    };
+    let gamma = param(cx, layer, at, "gamma", &[c], Init::Constant(1.0));
+    let beta = param(cx, layer, at, "beta", &[c], Init::Constant(0.0));
+    let last = [shape.len() - 1];
+    let mut b = cx.builder(at);
+    let mean = b.mean(x, &last);
+    let centred = b.sub(x, mean);
+    let sq = b.mul(centred, centred);
+    let variance = b.mean(sq, &last);
+    let v = b.add_const(variance, epsilon);
+    let root = b.map(ScalarOp::Sqrt, &[v]);
+    let y = b.div(centred, root);
+    let y = b.mul(y, gamma);
     Ok(b.add(y, beta))
 }

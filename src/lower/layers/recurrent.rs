@@ -121,8 +121,14 @@ fn torch_limit(units: u64) -> f32 {
 /// The elementwise activation of a cell.
 fn function(a: Activation) -> CellActivation {
     match a {
-        // Softmax is refused where the layer is read.
-        Activation::Linear | Activation::Softmax => CellActivation::Linear,
+        // All but the first are refused where the layer is read.
+        Activation::Linear
+        | Activation::Softmax
+        | Activation::LeakyRelu
+        | Activation::Gelu
+        | Activation::Silu
+        | Activation::Mish
+        | Activation::Prelu => CellActivation::Linear,
         Activation::Relu => CellActivation::Relu,
         Activation::Tanh => CellActivation::Tanh,
         Activation::Sigmoid => CellActivation::Sigmoid,

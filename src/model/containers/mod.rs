@@ -8,6 +8,7 @@ mod dense;
 mod expand;
 mod input;
 mod merge;
+mod modern;
 mod normalization;
 mod operators;
 mod pool;
@@ -113,6 +114,22 @@ pub(in crate::model) static CONTAINERS: &[ContainerType] = &[
     layer("embedding", recurrent::EMBEDDING_FORM, recurrent::embedding, "vectors for indices"),
     operator("parallel", children::PARALLEL, How::Parallel, "layers applied to every element of the first axis"),
     operator("reuse", reuse::FORM, How::Reuse, "another layer once more, with its weights"),
+    layer("upsample", modern::UPSAMPLE_FORM, modern::upsample, "every cell several times along the spatial axes"),
+    layer("pad", modern::PAD_FORM, modern::pad, "zeros around the spatial axes"),
+    layer("global_pool", modern::GLOBAL_POOL_FORM, modern::global_pool, "maximum or average over all spatial axes"),
+    layer(
+        "layer_normalization",
+        modern::NORMALIZATION_FORM,
+        modern::layer_normalization,
+        "scales each sample by the statistics of its last axis",
+    ),
+    layer(
+        "position_embedding",
+        modern::POSITION_FORM,
+        modern::position_embedding,
+        "adds a trained vector to each step of a sequence",
+    ),
+    layer("attention", modern::ATTENTION_FORM, modern::attention, "every step of a sequence looks at the others"),
     layer("output", input::OUTPUT_FORM, input::output, "names the value as an output of the model"),
     operator("for", children::FOR, How::For, "its body several times"),
     operator("for_each", children::FOR_EACH, How::ForEach, "its body for each item of a list"),

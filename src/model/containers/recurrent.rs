@@ -89,14 +89,18 @@ pub(super) fn recurrent(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported
 
 /// An activation that works on each unit by itself.
 fn outer_activation(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Activation, Reported> {
+    use Activation::{Gelu, LeakyRelu, Mish, Prelu, Silu, Softmax};
     let function = activation::function(cx, value, what)?;
-    if function == Activation::Softmax {
-        let d = Diagnostic::error("invalid-value", format!("{what} cannot be softmax"))
-            .at_value(value, "works on all units together")
-            .help("a cell needs a function of each unit, such as relu or tanh");
-        return Err(cx.fail(d));
-    }
-    Ok(function)
+    let label = match function {
+        Softmax => "works on all units together",
+        LeakyRelu | Gelu | Silu | Mish | Prelu => "no function that a cell can use",
+        _ => return Ok(function),
+    };
+    let word = value.as_str().unwrap_or_default().to_lowercase();
+    let d = Diagnostic::error("invalid-value", format!("{what} cannot be {word}"))
+        .at_value(value, label)
+        .help("a cell takes relu, tanh, sigmoid, hard_sigmoid, linear, elu, selu, softplus or softsign");
+    Err(cx.fail(d))
 }
 
 fn always_tanh(value: &Value) -> Diagnostic {

@@ -72,6 +72,8 @@ pub enum LayerKind {
         size: Spanned<Vec<u64>>,
         /// Strides, as many as `size` has.
         strides: Vec<u64>,
+        /// Distance between the cells of the window, as many as `size` has.
+        dilation: Vec<u64>,
         /// Border handling.
         border: Border,
         /// Each channel on its own: `kernels` is a multiple of the input's channels.
@@ -140,6 +142,37 @@ pub enum LayerKind {
     },
     /// `output`: the identity.
     Output,
+    /// `upsample`: every cell several times along the spatial axes.
+    Upsample {
+        /// How often along each axis; one number holds for all.
+        size: Spanned<Vec<u64>>,
+    },
+    /// `pad` with zeros along the spatial axes.
+    Pad {
+        /// Before the first cell of each axis; one number holds for all.
+        before: Spanned<Vec<u64>>,
+        /// Behind the last one.
+        after: Spanned<Vec<u64>>,
+    },
+    /// `global_pool` over all spatial axes.
+    GlobalPool {
+        /// Maximum or average.
+        kind: PoolKind,
+    },
+    /// `layer_normalization` over the last axis.
+    LayerNormalization {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// `position_embedding`: a trained vector added to each step.
+    PositionEmbedding,
+    /// `attention` of a sequence to itself.
+    Attention {
+        /// Number of heads.
+        heads: Spanned<u64>,
+        /// Whether a step sees only itself and those before it.
+        causal: bool,
+    },
 }
 
 /// The gates of a highway layer.
@@ -213,6 +246,12 @@ impl LayerKind {
             LayerKind::Parallel { .. } => "parallel",
             LayerKind::Reuse { .. } => "reuse",
             LayerKind::Output => "output",
+            LayerKind::Upsample { .. } => "upsample",
+            LayerKind::Pad { .. } => "pad",
+            LayerKind::GlobalPool { .. } => "global_pool",
+            LayerKind::LayerNormalization { .. } => "layer_normalization",
+            LayerKind::PositionEmbedding => "position_embedding",
+            LayerKind::Attention { .. } => "attention",
         }
     }
 }
@@ -240,6 +279,16 @@ pub enum Activation {
     Softsign,
     /// Softmax over the last axis.
     Softmax,
+    /// x > 0 ? x : x / 100 (Maas et al. 2013).
+    LeakyRelu,
+    /// x · Φ(x) with the normal distribution Φ (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// x · sigmoid(x) (Elfwing et al. 2017).
+    Silu,
+    /// x · tanh(softplus(x)) (Misra 2019).
+    Mish,
+    /// x > 0 ? x : a · x with a trained slope a for each cell of the last axis (He et al. 2015).
+    Prelu,
 }
 
 /// Border handling of convolution and pooling.
