@@ -12,6 +12,7 @@ mod evaluate;
 mod explain;
 mod fields;
 mod graph;
+pub mod help;
 mod lint;
 mod overrides;
 mod report;
