@@ -13,7 +13,7 @@ pub(super) fn convert(state: &StateSpec, parts: &[&Tensor], dialect: Dialect) ->
             format!("the gates of `{}` have different shapes in the folder", state.name)
         })?,
     };
-    let is_kernel = split(state).1 == "kernel";
+    let is_kernel = split(state).1.ends_with("kernel");
     let rank = state.shape.len();
     let (shape, values) = match dialect {
         // (out, in, k…)
