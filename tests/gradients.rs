@@ -14,6 +14,9 @@ use kurc::passes::{PassCx, find, run_pass};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
+#[path = "gradients/sequences.rs"]
+mod sequences;
+
 /// A deterministic source of numbers for one case.
 struct Draws {
     stream: u32,
@@ -62,6 +65,16 @@ impl Case {
         self.graph.push(Node { op, args: Vec::new(), ty, layer: None })
     }
 
+    /// An operand that has no gradient.
+    fn fixed(&mut self, values: ArrayD<f64>) -> NodeId {
+        let id = self.param(values.shape(), 0.0, 1.0);
+        if let (Some(p), Some(s)) = (self.params.last_mut(), self.graph.states.last_mut()) {
+            *p = values;
+            s.trainable = false;
+        }
+        id
+    }
+
     /// Makes the loss Σ y · w with random weights w, differentiates, and compares with finite differences.
     fn check(mut self, y: NodeId) -> Result<(), TestCaseError> {
         let shape: Vec<usize> =
@@ -97,7 +110,9 @@ impl Case {
             updates: 5,
         };
         let outcome = run(&self.graph, &inputs(self.params.clone())).map_err(TestCaseError::fail)?;
-        let direction: Vec<ArrayD<f64>> = self.params.iter().map(|p| self.draws.tensor(p.shape(), -1.0, 1.0)).collect();
+        let direction: Vec<ArrayD<f64>> = (self.params.iter().zip(&self.graph.states))
+            .map(|(p, s)| self.draws.tensor(p.shape(), -1.0, 1.0) * f64::from(u8::from(s.trainable)))
+            .collect();
         let mut exact = 0.0;
         let mut largest = 0.0f64;
         for (i, g) in &outcome.gradients {

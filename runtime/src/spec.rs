@@ -36,6 +36,31 @@ pub struct RunSpec {
     pub evaluate_weights: Option<String>,
     /// `evaluate.destination`.
     pub destination: Option<String>,
+    /// What the learning rate needs of the runtime.
+    pub rate: RateSpec,
+}
+
+/// What the learning rate needs of the runtime beside the number of updates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RateSpec {
+    /// `scale_rate`: a column that the train step reads beside inputs and targets.
+    pub source: Option<String>,
+    /// `schedule: plateau`.
+    pub plateau: Option<PlateauSpec>,
+}
+
+/// The learning rate drops when the loss does not: multiplied by `factor` after `patience` epochs without a new lowest
+/// validation loss (training loss without validation).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlateauSpec {
+    /// What a drop multiplies by.
+    pub factor: f64,
+    /// Epochs.
+    pub patience: u32,
+    /// The scalar state that holds the rate's factor.
+    pub state: String,
+    /// The state that holds the lowest loss and the epochs since it was reached; negative epochs before the first.
+    pub seen: String,
 }
 
 /// A model input.

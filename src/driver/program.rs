@@ -4,23 +4,20 @@ use kur_runtime::data::{self, ProbedSource, Role, TargetHint, with_file};
 use kur_runtime::dim::{Dim, SymbolTable};
 use kur_runtime::error::Error;
 use kur_runtime::plan::{ALIGN, KernelInfo, LayerInfo, Plan, Program, StateSpec};
-use kur_runtime::spec::{InputSpec, OutputSpec, RunSpec, SectionSpec, SupplierSpec};
+use kur_runtime::spec::{InputSpec, OutputSpec, PlateauSpec, RateSpec, RunSpec, SectionSpec, SupplierSpec};
 
 use super::{Step, Stop};
 use crate::diag::SourceMap;
 use crate::ir::kernel::{Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
-use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Need, Optimizer, OptimizerKind, data_sections};
+use crate::model::types::{
+    Curve, DataShape, Kurfile, LayerKind, Need, Optimizer, PLATEAU, PLATEAU_SEEN, data_sections,
+};
 use crate::shapes::Shapes;
 
 /// The optimizer of the train section; adam where there is none (kur-reference 5.3).
 pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
-    kurfile
-        .train
-        .as_ref()
-        .map_or(Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None }, |t| {
-            t.optimizer
-        })
+    kurfile.train.as_ref().map_or_else(Optimizer::default, |t| t.optimizer.clone())
 }
 
 /// The section whose data gives the shapes: the first that has data; a file from the command line replaces its files
@@ -48,8 +45,9 @@ pub(super) fn probe(
     if section.data.iter().any(|s| matches!(s, SupplierSpec::Unbuilt { .. })) {
         return Ok(None);
     }
-    let inputs: Vec<String> =
+    let mut inputs: Vec<String> =
         kurfile.layers.iter().filter(|l| matches!(l.kind, LayerKind::Input { .. })).map(|l| l.name.clone()).collect();
+    inputs.extend(kurfile.rate_source().map(str::to_owned));
     let hints: Vec<TargetHint> = kurfile
         .outputs
         .iter()
@@ -232,7 +230,22 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
         test_weights: kurfile.test_weights.clone(),
         evaluate_weights: kurfile.evaluate_weights.clone(),
         destination: kurfile.destination.clone(),
+        rate: rate_spec(kurfile),
     }
+}
+
+fn rate_spec(kurfile: &Kurfile) -> RateSpec {
+    let schedule = kurfile.train.as_ref().map(|t| &t.optimizer.schedule.curve);
+    let plateau = match schedule {
+        Some(Curve::Plateau { factor, patience }) => Some(PlateauSpec {
+            factor: *factor,
+            patience: *patience,
+            state: PLATEAU.to_owned(),
+            seen: PLATEAU_SEEN.to_owned(),
+        }),
+        _ => None,
+    };
+    RateSpec { source: kurfile.rate_source().map(str::to_owned), plateau }
 }
 
 /// Work and traffic of a kernel, for reports: statements of the innermost block times iterations, every buffer once.

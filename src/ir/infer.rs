@@ -5,6 +5,7 @@
 use kur_runtime::dim::Dim;
 
 use super::op::{ConvAttrs, Op, PoolAttrs};
+use super::sequence;
 use super::types::{DType, Type, broadcast};
 
 /// The result type. `given` is the annotated type, needed by operations whose result does not follow from the operands.
@@ -108,6 +109,32 @@ pub fn infer(op: &Op, args: &[&Type], given: Option<&Type>) -> Result<Type, Stri
             let mut shape = args[0].shape.clone();
             *shape.last_mut().ok_or("needs at least one axis")? = Dim::ONE;
             Ok(Type::f32(shape))
+        }
+        Op::Rnn(a) => sequence::rnn(a, args),
+        Op::RnnGrad(a, of) => sequence::rnn_grad(a, *of, args),
+        Op::RnnGradWeight(a) => sequence::rnn_grad_weight(a, args),
+        Op::RnnGradBias(a) => sequence::rnn_grad_bias(a, args),
+        Op::Part(p) => sequence::part(p, args[0]),
+        Op::PartGrad(p) => {
+            let to = need()?;
+            same(&sequence::part(p, &to)?, args[0], "gy")?;
+            Ok(to)
+        }
+        Op::Scan { .. } => {
+            same(args[0], args[1], "b")?;
+            sequence::steps(args[0])
+        }
+        Op::Shift { .. } => sequence::steps(args[0]),
+        Op::Ctc { .. } => sequence::ctc(args),
+        Op::CtcGrad { .. } => {
+            same(&sequence::ctc(&args[..4])?, args[4], "g")?;
+            Ok(args[0].clone())
+        }
+        Op::Lengths { window, stride } => {
+            if window.len() != stride.len() || window.contains(&0) || stride.contains(&0) {
+                return Err("needs as many strides as windows, all at least 1".to_owned());
+            }
+            Ok(args[0].clone())
         }
         Op::Concat { axis } => concat(*axis, args, given),
         Op::Slice { axis, start } => {

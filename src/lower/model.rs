@@ -142,6 +142,14 @@ pub fn lower(
     if mode != Mode::Infer {
         losses::lower(&mut cx)?;
     }
+    if mode == Mode::Train
+        && let Some(source) = kurfile.rate_source()
+    {
+        // The optimizer finds it by its name. One number a sample unless the data is known to have more.
+        let sizes = data.iter().find(|d| d.name == source).map_or_else(|| vec![1], |d| d.shape.clone());
+        let shape = std::iter::once(Dim::batch()).chain(sizes.into_iter().map(Dim::constant)).collect();
+        cx.input(source, InputRole::Data, shape, None);
+    }
     cx.sink.check()?;
     let mut graph = cx.graph;
     graph.compact();

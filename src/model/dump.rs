@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kur_runtime::spec::{CsvSpec, FileSpec, Missing, Normalize, ProviderSpec, SectionSpec, SupplierSpec};
 
-use super::types::{Clip, Highway, Kurfile, Layer, LayerKind, Optimizer, OptimizerKind};
+use super::types::{Clip, Curve, Highway, Kurfile, Layer, LayerKind, Optimizer, OptimizerKind};
 
 /// Prints everything but places.
 #[must_use]
@@ -118,7 +118,8 @@ fn arguments(kind: &LayerKind) -> String {
         LayerKind::Recurrent(r) => {
             let both = r.bidirectional.map_or(String::new(), |m| format!(" bidirectional {m:?}"));
             let outer = r.outer_activation.map_or(String::new(), |a| format!(" outer {a:?}"));
-            format!(" {:?} size {}{}{both}{outer}", r.cell, r.size.value, flag(r.sequence, "sequence"))
+            let flags = flag(r.sequence, "sequence") + &flag(r.torch, "torch");
+            format!(" {:?} size {}{flags}{both}{outer}", r.cell, r.size.value)
         }
         LayerKind::Embedding { vocab_size, size } => format!(" vocab_size {vocab_size} size {size}"),
         LayerKind::Repeat { count } => format!(" {count}"),
@@ -187,16 +188,50 @@ fn file(f: &FileSpec) -> String {
 }
 
 fn optimizer(o: &Optimizer) -> String {
-    let kind = match o.kind {
-        OptimizerKind::Adam => "adam".to_owned(),
+    let mut text = format!("optimizer {}", o.kind.word());
+    match o.kind {
         OptimizerKind::Sgd { momentum, nesterov } => {
-            format!("sgd momentum {momentum}{}", if nesterov { " nesterov" } else { "" })
+            text += &format!(" momentum {momentum}{}", if nesterov { " nesterov" } else { "" });
         }
-    };
-    let clip = match o.clip {
+        // Kur's fixed numbers say nothing.
+        OptimizerKind::Adam { .. } if o.kind == Optimizer::default().kind => {}
+        OptimizerKind::Adam { beta_1, beta_2, epsilon } => {
+            text += &format!(" beta_1 {beta_1} beta_2 {beta_2} epsilon {epsilon:e}");
+        }
+        OptimizerKind::AdamW { beta_1, beta_2, epsilon, weight_decay }
+        | OptimizerKind::Lamb { beta_1, beta_2, epsilon, weight_decay } => {
+            text += &format!(" beta_1 {beta_1} beta_2 {beta_2} epsilon {epsilon:e} weight_decay {weight_decay}");
+        }
+        OptimizerKind::Lion { beta_1, beta_2, weight_decay } => {
+            text += &format!(" beta_1 {beta_1} beta_2 {beta_2} weight_decay {weight_decay}");
+        }
+        OptimizerKind::RmsProp { rho, epsilon } | OptimizerKind::AdaDelta { rho, epsilon } => {
+            text += &format!(" rho {rho} epsilon {epsilon:e}");
+        }
+    }
+    text += &format!(" learning_rate {} decay {}", o.learning_rate, o.decay);
+    text += &match o.clip {
         Clip::None => String::new(),
         Clip::Norm(x) => format!(" clip norm {x}"),
         Clip::Abs(x) => format!(" clip abs {x}"),
     };
-    format!("optimizer {kind} learning_rate {} decay {}{clip}", o.learning_rate, o.decay)
+    if o.schedule.warmup > 0 {
+        text += &format!(" warmup {}", o.schedule.warmup);
+    }
+    text += &match &o.schedule.curve {
+        Curve::Constant => String::new(),
+        Curve::Every { every, factor } => format!(" step every {every} factor {factor}"),
+        Curve::At { at, factor } => format!(" step at {at:?} factor {factor}"),
+        Curve::Exponential { every, factor } => format!(" exponential every {every} factor {factor}"),
+        Curve::Cosine { steps, last } => format!(" cosine steps {steps} final {last}"),
+        Curve::Linear { steps, last } => format!(" linear steps {steps} final {last}"),
+        Curve::Plateau { factor, patience } => format!(" plateau factor {factor} patience {patience}"),
+    };
+    if let Some(s) = &o.scale_rate {
+        text += &format!(" scale_rate {}{}", s.source, if s.sqrt { " sqrt" } else { "" });
+    }
+    if o.accumulate > 1 {
+        text += &format!(" accumulate {}", o.accumulate);
+    }
+    text
 }

@@ -129,6 +129,17 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
         | Op::PoolGrad(_)
         | Op::Softmax { .. }
         | Op::ArgMax
+        | Op::Rnn(_)
+        | Op::RnnGrad(..)
+        | Op::RnnGradWeight(_)
+        | Op::RnnGradBias(_)
+        | Op::Part(_)
+        | Op::PartGrad(_)
+        | Op::Scan { .. }
+        | Op::Shift { .. }
+        | Op::Ctc { .. }
+        | Op::CtcGrad { .. }
+        | Op::Lengths { .. }
         | Op::Gather
         | Op::GatherGrad => None,
     }

@@ -125,10 +125,17 @@ pub(super) fn large_tensor(layer: &Layer, shape: &[u64]) -> Diagnostic {
 }
 
 pub(super) fn duplicate_tensor(inner: &str, list: &Layer, other: Span) -> Diagnostic {
+    let (what, rule) = match list.kind {
+        LayerKind::Recurrent(_) => (
+            "by one direction of this layer",
+            "both directions of a `recurrent` layer are called NAME_fwd and NAME_rev",
+        ),
+        _ => ("by an inner layer of this list", "the inner layers of a `dense` list are called NAME.0, NAME.1, …"),
+    };
     Diagnostic::error("duplicate-tensor", format!("two layers keep a tensor called `{inner}/kernel`"))
         .at(other, "this name is taken")
-        .also(list.span, "by an inner layer of this list")
-        .help(format!("rename `{}`: the inner layers of a `dense` list are called NAME.0, NAME.1, …", list.name))
+        .also(list.span, what)
+        .help(format!("rename `{}`: {rule}", list.name))
 }
 
 pub(super) fn reuse_of_other_size(

@@ -388,7 +388,7 @@ fn recurrent<'a>(
         Some(inputs) => {
             let directions = if r.bidirectional.is_some() { 2 } else { 1 };
             for _ in 0..directions {
-                cell(cx, layer, weights, r.cell, (inputs, n), n.saturating_mul(directions));
+                cell(cx, layer, weights, (r.cell, r.torch), (inputs, n), n.saturating_mul(directions));
             }
         }
     }
@@ -397,7 +397,14 @@ fn recurrent<'a>(
 }
 
 /// The weights of one direction: gates packed side by side.
-fn cell(cx: &mut Cx<'_, '_>, layer: &Layer, w: &mut Weights, cell: Cell, (inputs, n): (u64, u64), all: u64) {
+fn cell(
+    cx: &mut Cx<'_, '_>,
+    layer: &Layer,
+    w: &mut Weights,
+    (cell, torch): (Cell, bool),
+    (inputs, n): (u64, u64),
+    all: u64,
+) {
     let gates = match cell {
         Cell::Gru => 3u64,
         Cell::Lstm => 4,
@@ -413,6 +420,9 @@ fn cell(cx: &mut Cx<'_, '_>, layer: &Layer, w: &mut Weights, cell: Cell, (inputs
     cx.weight(layer, w, &[inputs, packed]);
     cx.weight(layer, w, &[n, packed]);
     cx.weight(layer, w, &[packed]);
+    if torch {
+        cx.weight(layer, w, &[packed]);
+    }
 }
 
 /// The only size of a value that must be a vector.

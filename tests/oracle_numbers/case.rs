@@ -69,7 +69,9 @@ impl Case {
     /// The back ends whose outputs and test losses count.
     pub(crate) fn labels(&self) -> Vec<String> {
         let mut all = vec![self.text("outputs")];
-        all.extend(self.facts["weights_only"].as_array().expect("a list").iter().filter_map(Value::as_str).map(str::to_owned));
+        all.extend(
+            self.facts["weights_only"].as_array().expect("a list").iter().filter_map(Value::as_str).map(str::to_owned),
+        );
         all
     }
 

@@ -103,7 +103,8 @@ impl Report {
             return;
         }
         if !fits {
-            self.wrong.push(format!("{key}: {:.2e} apart, at most {limit:.0e} is allowed; {}", found.worst, found.place));
+            self.wrong
+                .push(format!("{key}: {:.2e} apart, at most {limit:.0e} is allowed; {}", found.worst, found.place));
         }
         self.rows.push(found);
     }

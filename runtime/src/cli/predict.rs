@@ -231,7 +231,10 @@ impl Pass<'_> {
             return Err(Failure::Write(e));
         }
         table.end(&mut text);
-        out.write_all(text.as_bytes()).and_then(|()| table.archive(out)).and_then(|()| out.flush()).map_err(Failure::Write)?;
+        out.write_all(text.as_bytes())
+            .and_then(|()| table.archive(out))
+            .and_then(|()| out.flush())
+            .map_err(Failure::Write)?;
         Ok(table.rows())
     }
 }

@@ -11,11 +11,13 @@ mod tests;
 
 mod conv;
 mod copies;
+mod ctc;
 mod gather;
 mod gemm;
 mod grouped;
 mod par;
 mod pooling;
+mod rnn;
 mod rows;
 mod simd;
 pub mod vmath;
@@ -24,15 +26,19 @@ use std::fmt;
 
 use conv::Convolution;
 use copies::Copies;
+use ctc::{Ctc, Lengths};
 use gather::{Gather, GatherGrad};
 use grouped::{GroupPass, Grouped};
 pub use level::{Level, LevelError, processor_name};
 pub use par::{Par, Task};
 use pooling::{PoolOp, Pooling};
+use rnn::{Rnn, StepOp};
 use rows::{RowOp, Rows};
 
 use crate::dim::Dim;
-use crate::plan::{ConvGeometry, LibCall, PoolGeometry, padding};
+use crate::plan::{
+    ConvGeometry, LibCall, PartOf, PoolGeometry, RnnCell, RnnGeometry, RnnGradOf, StepGeometry, StepPick, padding,
+};
 
 /// Bytes of scratch memory a kernel needs: `shared + threads * local`, in one piece. Undefined at the start of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -139,6 +145,17 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::AvgPoolGrad(g) => pool(g, PoolOp::AvgGrad),
         LibCall::Softmax { rows, cols, log } => row(rows, cols, if *log { RowOp::LogSoftmax } else { RowOp::Softmax }),
         LibCall::ArgMax { rows, cols } => row(rows, cols, RowOp::ArgMax),
+        LibCall::Rnn(g) => Box::new(rnn::Forwards::new(Rnn::new(g, syms), level)),
+        LibCall::RnnGrad(g, of) => Box::new(rnn::Back::new(Rnn::new(g, syms), *of, level)),
+        LibCall::RnnGradWeight(g) => Box::new(rnn::WeightGradient::new(Rnn::new(g, syms), level)),
+        LibCall::RnnGradBias(g) => Box::new(rnn::BiasGradient::new(Rnn::new(g, syms))),
+        LibCall::Part(g, p) => steps(g, syms, StepOp::Part(*p)),
+        LibCall::PartGrad(g, p) => steps(g, syms, StepOp::PartGrad(*p)),
+        LibCall::Scan(g, reverse) => steps(g, syms, StepOp::Scan { reverse: *reverse }),
+        LibCall::Shift(g, reverse) => steps(g, syms, StepOp::Shift { reverse: *reverse }),
+        LibCall::Ctc(g) => Box::new(Ctc::new(g, false, syms)),
+        LibCall::CtcGrad(g) => Box::new(Ctc::new(g, true, syms)),
+        LibCall::Lengths { len, windows } => Box::new(Lengths { len: size(len), windows: windows.clone() }),
         LibCall::Gather { count, rows, width } => {
             Box::new(Gather::new(size(count), *rows as usize, *width as usize, syms))
         }
@@ -156,6 +173,11 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
             Box::new(Copies::pad(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
         }
     })
+}
+
+fn steps(g: &StepGeometry, syms: &[u64], op: StepOp) -> Box<dyn LibKernel> {
+    let size = |d: Dim| d.eval(syms) as usize;
+    Box::new(rnn::Steps { n: size(g.batch), t: size(g.steps), size: size(g.size), op })
 }
 
 /// The value of a sum of sizes.
@@ -221,6 +243,30 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::Softmax { rows, cols, .. } => vec![len(&[*rows, *cols])?; 2],
         LibCall::ArgMax { rows, cols } => vec![len(&[*rows, *cols])?, len(&[*rows])?],
+        LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) | LibCall::RnnGradBias(g) => {
+            rnn_lens(call, g, &len)?
+        }
+        LibCall::Part(g, p) | LibCall::PartGrad(g, p) => {
+            let (x, y) = part_lens(g, p, &len)?;
+            if matches!(call, LibCall::Part(..)) { vec![x, y] } else { vec![y, x] }
+        }
+        LibCall::Scan(g, _) => vec![len(&[g.batch, g.steps, g.size])?; 3],
+        LibCall::Shift(g, _) => vec![len(&[g.batch, g.steps, g.size])?; 2],
+        LibCall::Ctc(g) | LibCall::CtcGrad(g) => {
+            let scores = len(&[g.batch, g.steps, g.classes])?;
+            // Bounds the forward variables too.
+            len(&[g.steps, g.labels, Dim::constant(16)])?;
+            let (labels, one) = (len(&[g.batch, g.labels])?, len(&[g.batch])?);
+            let mut lens = vec![scores, labels, one, one];
+            lens.extend(if matches!(call, LibCall::Ctc(_)) { vec![one] } else { vec![one, scores] });
+            lens
+        }
+        LibCall::Lengths { len: n, windows } => {
+            if windows.iter().any(|(w, s)| *w == 0 || *s == 0) {
+                return Err(CallError("a window or stride is 0".to_owned()));
+            }
+            vec![len(&[*n])?; 2]
+        }
         LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width } => {
             if *rows > gather::MOST_ROWS {
                 return Err(CallError(format!("a table of {rows} rows cannot be indexed by floats")));
@@ -244,6 +290,35 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
             if matches!(call, LibCall::Slice { .. }) { vec![whole, part] } else { vec![part, whole] }
         }
     })
+}
+
+type Len<'a> = dyn Fn(&[Dim]) -> Result<usize, CallError> + 'a;
+
+/// Buffers of the calls of a recurrent layer.
+fn rnn_lens(call: &LibCall, g: &RnnGeometry, len: &Len<'_>) -> Result<Vec<usize>, CallError> {
+    let wide = |k: u64| Dim::constant(k.saturating_mul(g.units));
+    let (units, packed) = (Dim::constant(g.units), wide(g.cell.gates()));
+    let tape = len(&[g.batch, g.steps, wide(g.cell.parts())])?;
+    let xw = len(&[g.batch, g.steps, packed])?;
+    let (kernel, bias) = (len(&[units, packed])?, len(&[packed])?);
+    Ok(match call {
+        LibCall::Rnn(_) if g.cell == RnnCell::GruAfter => vec![xw, kernel, bias, tape],
+        LibCall::Rnn(_) => vec![xw, kernel, tape],
+        LibCall::RnnGrad(_, RnnGradOf::States) => vec![tape, kernel, len(&[g.batch, g.steps, units])?, xw],
+        LibCall::RnnGrad(_, RnnGradOf::Final) => vec![tape, kernel, len(&[g.batch, units])?, xw],
+        LibCall::RnnGradWeight(_) => vec![tape, xw, kernel],
+        _ => vec![tape, xw, bias],
+    })
+}
+
+/// Lengths of a sequence and of a part of it.
+fn part_lens(g: &StepGeometry, p: &PartOf, len: &Len<'_>) -> Result<(usize, usize), CallError> {
+    if p.part >= p.parts {
+        return Err(CallError(format!("there is no part {} of {}", p.part, p.parts)));
+    }
+    let x = len(&[g.batch, g.steps, g.size, Dim::constant(u64::from(p.parts))])?;
+    let steps = if p.steps == StepPick::All { g.steps } else { Dim::ONE };
+    Ok((x, len(&[g.batch, steps, g.size])?))
 }
 
 /// Floating point operations and bytes moved (each buffer once), for reports.
@@ -271,6 +346,18 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         // The usual count for an exponential and two passes.
         LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
         LibCall::ArgMax { .. } => lens[0] as f64,
+        // One product a step each, and some 30 operations on each unit.
+        LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) => {
+            let cells = Dim::product(&[g.batch, g.steps]).eval(syms) as f64;
+            cells * g.units as f64 * (2.0 * (g.cell.gates() * g.units) as f64 + 30.0)
+        }
+        LibCall::RnnGradBias(_) => lens[1] as f64,
+        LibCall::Scan(..) => 2.0 * lens[0] as f64,
+        LibCall::Part(..) | LibCall::PartGrad(..) | LibCall::Shift(..) => 0.0,
+        // Three exponentials and a logarithm for each place of each step, twice with the gradient.
+        LibCall::Ctc(g) => 80.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
+        LibCall::CtcGrad(g) => 160.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
+        LibCall::Lengths { windows, .. } => 3.0 * (lens[0] * windows.len()) as f64,
         LibCall::Gather { .. } | LibCall::Concat { .. } | LibCall::Slice { .. } | LibCall::Pad { .. } => 0.0,
         LibCall::GatherGrad { .. } => lens[1] as f64,
     };
@@ -292,6 +379,21 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::Softmax { log: false, .. } => "softmax",
         LibCall::Softmax { log: true, .. } => "log-softmax",
         LibCall::ArgMax { .. } => "argmax",
+        LibCall::Rnn(g) => match g.cell {
+            RnnCell::Gru => "gru",
+            RnnCell::GruAfter => "gru-after",
+            RnnCell::Lstm => "lstm",
+        },
+        LibCall::RnnGrad(..) => "rnn-grad",
+        LibCall::RnnGradWeight(_) => "rnn-grad-weight",
+        LibCall::RnnGradBias(_) => "rnn-grad-bias",
+        LibCall::Part(..) => "part",
+        LibCall::PartGrad(..) => "part-grad",
+        LibCall::Scan(..) => "scan",
+        LibCall::Shift(..) => "shift",
+        LibCall::Ctc(_) => "ctc",
+        LibCall::CtcGrad(_) => "ctc-grad",
+        LibCall::Lengths { .. } => "lengths",
         LibCall::Gather { .. } => "gather",
         LibCall::GatherGrad { .. } => "gather-grad",
         LibCall::Concat { .. } => "concat",

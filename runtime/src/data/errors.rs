@@ -255,8 +255,9 @@ pub fn stacked_arrays(file: &str, name: &str, found: &str, expected: &str) -> Er
 /// A source that several kinds of files give.
 #[must_use]
 pub fn stacked_kinds(name: &str) -> Error {
-    Error::data("stacked-shapes", format!("`{name}` comes from files of several kinds"))
-        .help("sources of one name are put one behind the other where one supplier gives them; name one of them otherwise")
+    Error::data("stacked-shapes", format!("`{name}` comes from files of several kinds")).help(
+        "sources of one name are put one behind the other where one supplier gives them; name one of them otherwise",
+    )
 }
 
 /// A source under two names in one file.

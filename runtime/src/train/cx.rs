@@ -157,7 +157,22 @@ pub fn load(
     truth: Truth,
     learned: Option<&Learned>,
 ) -> Result<(Dataset, Learned)> {
-    let inputs: Vec<String> = run.inputs.iter().map(|i| i.name.clone()).collect();
+    load_with(run, section, None, truth, learned)
+}
+
+/// As [`load`], with one more source that is read like an input.
+///
+/// # Errors
+/// As [`load`].
+pub fn load_with(
+    run: &RunSpec,
+    section: &SectionSpec,
+    more: Option<&str>,
+    truth: Truth,
+    learned: Option<&Learned>,
+) -> Result<(Dataset, Learned)> {
+    let inputs = run.inputs.iter().map(|i| i.name.clone()).chain(more.map(str::to_owned));
+    let inputs: Vec<String> = inputs.collect();
     let targets: Vec<TargetHint> = data::loss_targets(run);
     data::load(section, &Wanted { inputs: &inputs, targets: &targets, truth }, learned)
 }

@@ -56,6 +56,7 @@ pub(crate) fn run_spec(name: &str) -> RunSpec {
         test_weights: None,
         evaluate_weights: None,
         destination: None,
+        rate: Default::default(),
     }
 }
 

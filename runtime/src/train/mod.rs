@@ -64,7 +64,7 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
     }
     let start = Start::find(cx, &paths, options)?;
     let section = cx::section(&run, Section::Train, options.data.as_deref(), options.batch_size)?;
-    let (data, learned) = cx::load(&run, &section, Truth::Required, start.learned())?;
+    let (data, learned) = cx::load_with(&run, &section, run.rate.source.as_deref(), Truth::Required, start.learned())?;
     let validation = validation(&run, &learned, options.batch_size)?;
     cx.say_unbuilt(&run, &["train", "validate"]);
     for note in data.notes.iter().chain(validation.iter().flat_map(|(_, d)| &d.notes)) {

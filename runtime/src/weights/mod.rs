@@ -247,8 +247,9 @@ pub fn load<M: DeserializeOwned>(path: &Path, program: &Program, wants: fn(&Stat
 }
 
 fn weight_folder(shown: &str) -> Error {
-    Error::new(crate::error::Exit::Run, "weight-folder", format!("`{shown}` is a folder, not a weights file"))
-        .help("Kur's own weight folders are read, not written: `weights: {initial: FOLDER, last: FILE}` starts from one")
+    Error::new(crate::error::Exit::Run, "weight-folder", format!("`{shown}` is a folder, not a weights file")).help(
+        "Kur's own weight folders are read, not written: `weights: {initial: FOLDER, last: FILE}` starts from one",
+    )
 }
 
 /// Lists how the file's tensors differ from those of the program.

@@ -166,6 +166,7 @@ mod tests {
             test_weights: None,
             evaluate_weights: None,
             destination: None,
+            rate: Default::default(),
         }
     }
 

@@ -42,6 +42,7 @@ pub(crate) fn program(states: &[(&str, &[u64], StateRole)]) -> Program {
             test_weights: None,
             evaluate_weights: None,
             destination: None,
+            rate: Default::default(),
         },
     }
 }

@@ -10,7 +10,10 @@ use super::super::graph::{Graph, NodeId, Role};
 use super::super::kernel::{ReduceOp, ScalarOp};
 use super::super::op::{Control, Op};
 use super::conv;
+use super::ctc;
 use super::kernel::apply;
+use super::rnn;
+use super::steps;
 
 /// What a run reads.
 #[derive(Clone, Debug, Default)]
@@ -148,6 +151,17 @@ fn eval(g: &Graph, id: NodeId, inputs: &Inputs, sizes: &[u64], values: &[ArrayD<
             })
             .insert_axis(last)
         }
+        Op::Rnn(a) => rnn::forward(a, arg(0), arg(1), (node.args.len() > 2).then(|| arg(2)), &shape),
+        Op::RnnGrad(a, of) => rnn::grad(a, *of, arg(0), arg(1), arg(2), &shape),
+        Op::RnnGradWeight(a) => rnn::grad_weight(a, arg(0), arg(1), &shape),
+        Op::RnnGradBias(a) => rnn::grad_bias(a, arg(0), arg(1), &shape),
+        Op::Part(p) => steps::part(*p, arg(0), &shape),
+        Op::PartGrad(p) => steps::part_grad(*p, arg(0), &shape),
+        Op::Scan { reverse } => steps::scan(*reverse, arg(0), arg(1)),
+        Op::Shift { reverse } => steps::shift(*reverse, arg(0)),
+        Op::Ctc { blank_first } => ctc::losses(*blank_first, [arg(0), arg(1), arg(2), arg(3)])?,
+        Op::CtcGrad { blank_first } => ctc::grad(*blank_first, [arg(0), arg(1), arg(2), arg(3)], arg(4))?,
+        Op::Lengths { window, stride } => arg(0).mapv(|x| steps::length(x, window, stride)),
         Op::Concat { axis } => {
             let parts: Vec<_> = node.args.iter().map(|a| values[a.index()].view()).collect();
             ndarray::concatenate(Axis(*axis), &parts).map_err(|e| e.to_string())?

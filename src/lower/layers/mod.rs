@@ -7,6 +7,7 @@ mod attention;
 mod dense;
 mod norm;
 mod parallel;
+mod recurrent;
 mod shape;
 mod window;
 
@@ -64,6 +65,7 @@ pub(super) fn lower(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, inputs: &[Valu
         LayerKind::LayerNormalization { epsilon } => norm::layer_normalization(cx, layer, at, x, *epsilon)?,
         LayerKind::PositionEmbedding => attention::position_embedding(cx, layer, at, x)?,
         LayerKind::Attention { heads, causal } => attention::attention(cx, layer, at, x, heads.value, *causal)?,
+        LayerKind::Recurrent(r) => recurrent::recurrent(cx, layer, at, x, r)?,
         LayerKind::Parallel { apply } => return parallel::parallel(cx, layer, at, *value, apply),
         LayerKind::Output => return Ok(*value),
         // The driver stops before such a layer is lowered; whoever calls this module alone learns of it here.

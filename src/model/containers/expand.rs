@@ -15,7 +15,7 @@ use crate::model::report::graph::{
     endless_template, input_in_parallel, inputs_in_parallel, model_too_large, two_names,
 };
 use crate::model::report::values::wrong_type;
-use crate::model::types::{LayerKind, Need, Spanned};
+use crate::model::types::{LayerKind, Spanned};
 
 use super::children::{self, Items, Loop};
 use super::common::{self, Common};
@@ -208,9 +208,6 @@ impl Expander {
         inside: Inside,
     ) {
         let span = cx.pair_span(&arg.key, &arg.value);
-        if !container.built && common.when {
-            cx.unbuilt(Need::Build, &arg.key, &format!("`{}`", container.word));
-        }
         let name = self.name(container.word, common.name.as_ref().or(short), span);
         let is_input = matches!(body.kind, Some(NodeKind::Layer(LayerKind::Input { .. })));
         if let Some(parallel) = inside.parallel {

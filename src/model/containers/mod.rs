@@ -75,8 +75,6 @@ pub(in crate::model) struct ContainerType {
     /// What it does, one phrase.
     pub(super) doc: &'static str,
     pub(super) how: How,
-    /// Whether the compiler builds it.
-    pub(super) built: bool,
 }
 
 const fn layer(
@@ -85,15 +83,11 @@ const fn layer(
     parse: fn(&mut Cx<'_>, &Value) -> Result<Parsed, Reported>,
     doc: &'static str,
 ) -> ContainerType {
-    ContainerType { word, form, doc, how: How::Layer(parse), built: true }
-}
-
-const fn later(t: ContainerType) -> ContainerType {
-    ContainerType { built: false, ..t }
+    ContainerType { word, form, doc, how: How::Layer(parse) }
 }
 
 const fn operator(word: &'static str, form: Ty, how: How, doc: &'static str) -> ContainerType {
-    ContainerType { word, form, doc, how, built: true }
+    ContainerType { word, form, doc, how }
 }
 
 /// All containers: layers, then operators.
@@ -116,7 +110,7 @@ pub(in crate::model) static CONTAINERS: &[ContainerType] = &[
     layer("transpose", shape::TRANSPOSE_FORM, shape::transpose, "another order of axes"),
     layer("repeat", shape::REPEAT_FORM, shape::repeat, "the same vector several times"),
     layer("merge", merge::FORM, merge::merge, "joins several inputs"),
-    later(layer("recurrent", recurrent::FORM, recurrent::recurrent, "GRU, LSTM or SRU over a sequence")),
+    layer("recurrent", recurrent::FORM, recurrent::recurrent, "GRU, LSTM or SRU over a sequence"),
     layer("embedding", recurrent::EMBEDDING_FORM, recurrent::embedding, "vectors for indices"),
     operator("parallel", children::PARALLEL, How::Parallel, "layers applied to every element of the first axis"),
     operator("reuse", reuse::FORM, How::Reuse, "another layer once more, with its weights"),

@@ -193,6 +193,8 @@ pub struct Recurrent {
     pub sequence: bool,
     /// Both directions, joined like this.
     pub bidirectional: Option<MergeMode>,
+    /// PyTorch's formulas of the cell (`cell: torch`).
+    pub torch: bool,
     /// Activation of candidate and output; the cell's default when absent.
     pub outer_activation: Option<Activation>,
 }

@@ -1,7 +1,8 @@
-//! The sections beside the model: training, losses, optimizers (kur-reference 5 and 7).
+//! The sections beside the model: training and losses (kur-reference 5 and 7).
 
 use kur_runtime::spec::{SectionSpec, TrainWeights};
 
+use super::Optimizer;
 use crate::diag::Span;
 
 /// The `train` section.
@@ -53,42 +54,4 @@ impl LossKind {
             LossKind::Ctc => "ctc",
         }
     }
-}
-
-/// Optimizers with Keras' formulas (kur-reference 5.3).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Optimizer {
-    /// Which rule.
-    pub kind: OptimizerKind,
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// lr / (1 + decay · updates done).
-    pub decay: f64,
-    /// Gradient clipping.
-    pub clip: Clip,
-}
-
-/// The update rule.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum OptimizerKind {
-    /// v = μv − lr·g; p += v, or with Nesterov p += μv − lr·g.
-    Sgd {
-        /// μ, at least 0.
-        momentum: f64,
-        /// Whether to use Nesterov's form.
-        nesterov: bool,
-    },
-    /// Adam with β 0.9 and 0.999, ε 1e-8.
-    Adam,
-}
-
-/// Gradient clipping.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Clip {
-    /// None.
-    None,
-    /// Scale all gradients so that their global L2 norm is at most this.
-    Norm(f64),
-    /// Clamp each element to ± this.
-    Abs(f64),
 }

@@ -216,9 +216,10 @@ impl Reader<'_, '_> {
     }
 
     fn count(&mut self, numbers: usize) -> Result<(), Trouble> {
-        self.left = self.left.checked_sub(numbers).ok_or_else(|| {
-            Trouble::format("names the same lists so often that they unfold beyond all measure")
-        })?;
+        self.left = self
+            .left
+            .checked_sub(numbers)
+            .ok_or_else(|| Trouble::format("names the same lists so often that they unfold beyond all measure"))?;
         Ok(())
     }
 }

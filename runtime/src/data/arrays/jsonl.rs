@@ -13,9 +13,8 @@ pub(super) fn read(
     names: &mut Vec<String>,
     found: &mut Vec<(String, Result<Column, Trouble>)>,
 ) -> Result<(), Trouble> {
-    let text = std::str::from_utf8(bytes).map_err(|e| {
-        Trouble::format("is no UTF-8 text").at(e.valid_up_to()).help("JSON lines are written as UTF-8")
-    })?;
+    let text = std::str::from_utf8(bytes)
+        .map_err(|e| Trouble::format("is no UTF-8 text").at(e.valid_up_to()).help("JSON lines are written as UTF-8"))?;
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builders: Vec<(String, Builder)> = Vec::new();
     let mut values = Vec::new();
@@ -28,9 +27,9 @@ pub(super) fn read(
             builders.extend(names.iter().filter(|n| wants(n)).map(|n| (n.clone(), Builder::default())));
         }
         for (name, builder) in &mut builders {
-            let value = object.get(name.as_str()).ok_or_else(|| {
-                Trouble::format(format!("lacks the key `{name}` of its first line")).line(number)
-            })?;
+            let value = object
+                .get(name.as_str())
+                .ok_or_else(|| Trouble::format(format!("lacks the key `{name}` of its first line")).line(number))?;
             let mut shape = Vec::new();
             values.clear();
             let taken = sample(value, 0, &mut shape, &mut values).and_then(|()| {
@@ -53,8 +52,9 @@ pub(super) fn read(
 fn object(line: &str) -> Result<Map<String, Value>, Trouble> {
     match serde_json::from_str(line) {
         Ok(Value::Object(object)) => Ok(object),
-        Ok(_) => Err(Trouble::format("has a line that is no object")
-            .help("each line is an object: {\"name\": [1, 2, 3]}")),
+        Ok(_) => {
+            Err(Trouble::format("has a line that is no object").help("each line is an object: {\"name\": [1, 2, 3]}"))
+        }
         Err(e) => {
             let text = e.to_string();
             let cause = text.rsplit_once(" at line").map_or(text.as_str(), |(c, _)| c);

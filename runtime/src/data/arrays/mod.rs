@@ -306,8 +306,9 @@ fn npz(
     found: &mut Vec<(String, Result<Column, Trouble>)>,
 ) -> Result<(), Trouble> {
     if bytes.starts_with(numpy::NPY_MAGIC) {
-        return Err(Trouble::format("is a `.npy` file, where an archive of arrays (`.npz`) is needed")
-            .help("write it with `numpy.savez(file, name=array)`; a `.npy` file of a dictionary is read by `numpy_dict`"));
+        return Err(Trouble::format("is a `.npy` file, where an archive of arrays (`.npz`) is needed").help(
+            "write it with `numpy.savez(file, name=array)`; a `.npy` file of a dictionary is read by `numpy_dict`",
+        ));
     }
     for member in zip::members(bytes)? {
         let name = member.name.strip_suffix(".npy").unwrap_or(&member.name).to_owned();
@@ -383,7 +384,12 @@ fn make(
 }
 
 /// Class numbers.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, clippy::cast_precision_loss, reason = "range is checked")]
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    clippy::cast_precision_loss,
+    reason = "range is checked"
+)]
 fn classes(values: &[f32], width: usize) -> Result<Vec<u32>, Trouble> {
     let class = |(row, x): (usize, &f32)| {
         if x.fract() == 0.0 && *x >= 0.0 && *x < width as f32 {

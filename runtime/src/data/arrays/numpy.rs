@@ -207,8 +207,10 @@ pub(super) fn header(bytes: &[u8]) -> Result<Header, Trouble> {
         other => return Err(Trouble::format(format!("has an array of the unknown `.npy` version {other}")).at(6)),
     };
     let text = bytes.get(start..start.saturating_add(len)).ok_or_else(cut)?;
-    let text = std::str::from_utf8(text).map_err(|_| Trouble::format("has an array header that is no text").at(start))?;
-    let bad = || Trouble::format(format!("has an array header that cannot be read: {}", shorten(text.trim()))).at(start);
+    let text =
+        std::str::from_utf8(text).map_err(|_| Trouble::format("has an array header that is no text").at(start))?;
+    let bad =
+        || Trouble::format(format!("has an array header that cannot be read: {}", shorten(text.trim()))).at(start);
     let descr = after(text, "descr").ok_or_else(bad)?;
     let dtype = match descr.chars().next() {
         Some(quote @ ('\'' | '"')) => Dtype::parse(descr[1..].split(quote).next().ok_or_else(bad)?),

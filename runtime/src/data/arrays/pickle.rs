@@ -270,7 +270,8 @@ impl<'f> Machine<'f> {
             b'S' => {
                 let line = self.line()?.trim();
                 let quote = line.chars().next().filter(|c| matches!(c, '\'' | '"'));
-                let inner = quote.and_then(|q| line[1..].strip_suffix(q)).ok_or_else(|| damaged("text lacks a quote"))?;
+                let inner =
+                    quote.and_then(|q| line[1..].strip_suffix(q)).ok_or_else(|| damaged("text lacks a quote"))?;
                 self.spend(inner.len())?;
                 Object::Bytes(unescape(inner)?)
             }
@@ -284,11 +285,14 @@ impl<'f> Machine<'f> {
             b'U' | b'C' => Object::Part(part(self, 1)?),
             0x8e | 0x96 => Object::Part(part(self, 8)?),
             _ => {
-                let range = part(self, match code {
-                    0x8c => 1,
-                    b'X' => 4,
-                    _ => 8,
-                })?;
+                let range = part(
+                    self,
+                    match code {
+                        0x8c => 1,
+                        b'X' => 4,
+                        _ => 8,
+                    },
+                )?;
                 self.spend(range.len())?;
                 let text = utf8(&self.heap.file[range]).ok_or_else(|| damaged("text is not UTF-8"))?;
                 Object::Text(text)
@@ -362,7 +366,9 @@ impl<'f> Machine<'f> {
 
     /// Builds what a call of a known function would give.
     fn reduce(&mut self, callable: Value, args: Value) -> Step {
-        let Value::Callable(callable) = callable else { return Err(damaged("something that is no function is called")) };
+        let Value::Callable(callable) = callable else {
+            return Err(damaged("something that is no function is called"));
+        };
         let args = self.heap.list(args).ok_or_else(|| damaged("arguments are no tuple"))?.to_vec();
         let arg = |i: usize| args.get(i).copied().unwrap_or(Value::None);
         let object = match callable {
@@ -415,7 +421,8 @@ impl<'f> Machine<'f> {
                 }
             },
             Callable::List | Callable::Tuple => {
-                let items = args.first().map(|v| self.heap.list(*v).ok_or_else(|| damaged("a list is made of no list")));
+                let items =
+                    args.first().map(|v| self.heap.list(*v).ok_or_else(|| damaged("a list is made of no list")));
                 let items = items.transpose()?.unwrap_or_default().to_vec();
                 self.spend(items.len().saturating_mul(size_of::<Value>()))?;
                 Object::List(items)

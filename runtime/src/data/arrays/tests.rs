@@ -257,7 +257,8 @@ fn sources_of_one_name_are_stacked() {
     assert_eq!(padded, [0.0, 1.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
     // x of other files has two columns.
     let mut out = Vec::new();
-    let both = |file: &str, format, out: &mut Vec<ArraySource>| read(&spec(path(file)), format, &wanted, Depth::Values, out);
+    let both =
+        |file: &str, format, out: &mut Vec<ArraySource>| read(&spec(path(file)), format, &wanted, Depth::Values, out);
     both("p4.pkl", ArrayFormat::Pickle, &mut out).expect("x");
     let error = both("lines.jsonl", ArrayFormat::JsonLines, &mut out).expect_err("another shape");
     assert_eq!(error.id(), "stacked-shapes", "{error}");
@@ -321,7 +322,8 @@ fn damage_is_survived() {
                         failed += 1;
                     }
                     Ok((sources, _)) => {
-                        let numbers: usize = sources.into_iter().map(|s| s.into_source().store.into_values().len()).sum();
+                        let numbers: usize =
+                            sources.into_iter().map(|s| s.into_source().store.into_values().len()).sum();
                         assert!(numbers <= 1 << 16, "{numbers} numbers of {} bytes", damaged.len());
                     }
                 }

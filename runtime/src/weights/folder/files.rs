@@ -95,8 +95,7 @@ fn idx(path: &str) -> Result<(Vec<u64>, Vec<f32>)> {
     let (Some(sizes), Some(data)) = (rest.get(..rank * 4), rest.get(rank * 4..)) else {
         return Err(damaged("it is cut off".to_owned()));
     };
-    let shape: Vec<u64> =
-        sizes.as_chunks::<4>().0.iter().map(|b| u64::from(u32::from_be_bytes(*b))).collect();
+    let shape: Vec<u64> = sizes.as_chunks::<4>().0.iter().map(|b| u64::from(u32::from_be_bytes(*b))).collect();
     let width: u64 = match code {
         0x08 | 0x09 => 1,
         0x0b => 2,

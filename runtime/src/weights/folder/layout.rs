@@ -9,9 +9,8 @@ use crate::plan::StateSpec;
 pub(super) fn convert(state: &StateSpec, parts: &[&Tensor], dialect: Dialect) -> Result<Vec<f32>, String> {
     let (shape, values) = match parts {
         [one] => (one.shape.clone(), one.values.clone()),
-        several => side_by_side(several).ok_or_else(|| {
-            format!("the gates of `{}` have different shapes in the folder", state.name)
-        })?,
+        several => side_by_side(several)
+            .ok_or_else(|| format!("the gates of `{}` have different shapes in the folder", state.name))?,
     };
     let is_kernel = split(state).1.ends_with("kernel");
     let rank = state.shape.len();

@@ -105,10 +105,8 @@ pub(super) fn parts(state: &StateSpec, tensors: &[Tensor], dialect: Dialect, lis
         _ => return Vec::new(),
     };
     for gates in GATES {
-        let found: Vec<usize> = gates
-            .iter()
-            .filter_map(|gate| one(&|name| plain(name).ends_with(&format!("_{letter}_{gate}"))))
-            .collect();
+        let found: Vec<usize> =
+            gates.iter().filter_map(|gate| one(&|name| plain(name).ends_with(&format!("_{letter}_{gate}")))).collect();
         if found.len() == gates.len() {
             return found;
         }

@@ -1,0 +1,81 @@
+//! Losses and metrics (kur-reference 5.1) as graph building: one file per kind of loss.
+
+mod crossentropy;
+mod metrics;
+mod regression;
+mod target;
+
+use super::model::Cx;
+use crate::diag::{Diagnostic, Reported};
+use crate::ir::graph::{GraphResult, LayerRef, NodeId, Role};
+use crate::model::types::LossKind;
+
+/// Adds the metrics `loss` and `accuracy` (with `:TARGET` when there are several targets).
+pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
+    let kurfile = cx.kurfile;
+    if kurfile.losses.is_empty() {
+        let outputs: Vec<&str> = kurfile.outputs.iter().map(|o| o.name.as_str()).collect();
+        let name = outputs.first().copied().unwrap_or("OUTPUT");
+        let mut d =
+            Diagnostic::error("missing-loss", format!("`{}` needs a loss, and the Kurfile has none", cx.mode.name()));
+        if let Some(o) = kurfile.outputs.first() {
+            d = d.at(o.span, "no loss trains this output");
+        }
+        if let Some(t) = &kurfile.train {
+            d = d.also(t.span, "training is asked for here");
+        }
+        return Err(cx
+            .sink
+            .fail(d.help(format!("add a section `loss: [{{target: {name}, name: mean_squared_error}}]`"))));
+    }
+    let several = kurfile.losses.len() > 1;
+    let mut total: Option<NodeId> = None;
+    let mut metrics = Vec::new();
+    let mut failed = None;
+    for loss in &kurfile.losses {
+        let output = &kurfile.outputs[loss.output];
+        let Some(value) = cx.value(output.layer) else { continue };
+        let at = LayerRef(output.layer.0);
+        let target = match target::lower(cx, loss.output, value, at) {
+            Ok(t) => t,
+            Err(e) => {
+                failed = Some(e);
+                continue;
+            }
+        };
+        if loss.kind == LossKind::CategoricalCrossentropy && value.logits.is_none() {
+            crossentropy::not_probabilities(cx, loss.output, value, loss.span);
+        }
+        if loss.kind == LossKind::Ctc {
+            // The driver stops before it is lowered; whoever calls this module alone learns of it here.
+            let message = "the loss `ctc` is part of the language, but kurc does not build it yet";
+            failed = Some(cx.sink.fail(Diagnostic::error("not-yet-supported", message).at(loss.span, "not built yet")));
+            continue;
+        }
+        let mut b = cx.builder(at);
+        let own = match loss.kind {
+            LossKind::MeanSquaredError => regression::mean_squared(&mut b, value.node, target),
+            LossKind::CategoricalCrossentropy | LossKind::Ctc => crossentropy::categorical(&mut b, value, target),
+        };
+        let weighted = if (loss.weight - 1.0).abs() > 0.0 { b.mul_const(own, loss.weight) } else { own };
+        total = Some(total.map_or(weighted, |t| b.add(t, weighted)));
+        if several {
+            metrics.push((format!("loss:{}", output.name), own));
+        }
+        if loss.kind == LossKind::CategoricalCrossentropy {
+            let name = if several { format!("accuracy:{}", output.name) } else { "accuracy".to_owned() };
+            let value = metrics::accuracy(&mut b, value, target);
+            metrics.push((name, value));
+        }
+    }
+    if let Some(e) = failed {
+        return Err(e);
+    }
+    if let Some(value) = total {
+        cx.graph.results.push(GraphResult { role: Role::Metric("loss".to_owned()), value });
+    }
+    for (name, value) in metrics {
+        cx.graph.results.push(GraphResult { role: Role::Metric(name), value });
+    }
+    Ok(())
+}
