@@ -679,3 +679,39 @@ fn suppliers_stand_side_by_side_and_stack() {
     kurfile("[{jsonl: a.jsonl}, {jsonl: b.jsonl}, {csv: y.csv}]");
     fail(&p.kurc(&["train", "Kurfile.yml", "--fresh"]), 4, &["error[stacked-shapes]", "b.jsonl"]);
 }
+
+#[test]
+fn a_value_outside_a_vocabulary_ends_a_training_and_keeps_its_weights() {
+    let place = Place::empty();
+    let kurfile = "
+model:
+  - input: words
+  - embedding: {vocab_size: 4, size: 3}
+  - parallel: {apply: [{dense: 2}, {activation: tanh}]}
+  - flatten
+  - {dense: 1, name: y}
+train:
+  data: [csv: words.csv]
+  provider: {batch_size: 2, randomize: no}
+  epochs: 3
+  weights: w
+loss: [{target: y, name: mean_squared_error}]
+";
+    place.write("Kurfile.yml", kurfile);
+    let good = "a,b,y\n0,1,0.5\n2,3,1.5\n3,3,2.0\n1,0,0.0\n2,2,1.0\n";
+    place.write("words.csv", good);
+    place.build(&[]);
+    succeed(&place.run("m.bin", &["train"]));
+    let kept = place.bytes("w");
+    // The fourth row stands in the second batch, after an update.
+    place.write("words.csv", &good.replace("1,0,0.0", "1,4,0.0"));
+    let parts =
+        ["error[bad-value]: the index 4 is outside a table of 4 rows", "row 4 of the data", "embedding", "line 4"];
+    fail(&place.run("m.bin", &["train"]), 4, &parts);
+    assert_eq!(place.bytes("w"), kept);
+    for command in ["test", "evaluate", "predict"] {
+        fail(&place.run("m.bin", &[command, "words.csv"]), 4, &["bad-value", "row 4 of the data"]);
+    }
+    let json = place.run("m.bin", &["predict", "words.csv", "--json"]);
+    assert!(stderr(&json).contains("\"row\":4"), "{}", stderr(&json));
+}

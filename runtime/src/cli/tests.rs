@@ -279,8 +279,14 @@ fn class_outputs_vectors_and_left_out_rows() {
         header: Vec::new(),
         sources: vec![LearnedSource { name: "kind".into(), target: true, columns_of_csv: true, columns: vec![column] }],
     };
-    let output =
-        |name: &str| OutputSpec { name: name.into(), aliases: Vec::new(), shape: vec![2], softmax: false, loss: None };
+    let output = |name: &str| OutputSpec {
+        name: name.into(),
+        aliases: Vec::new(),
+        shape: vec![2],
+        softmax: false,
+        loss: None,
+        loss_reads: Vec::new(),
+    };
     let outputs = [output("kind"), output("pos")];
     let render = |format, proba, truth| {
         let mut table = Table::new(format, None, &outputs, &data, &learned, proba, truth);

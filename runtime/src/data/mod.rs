@@ -58,6 +58,12 @@ impl TargetHint {
         }
     }
 
+    /// The hint of data that a loss reads by its own name.
+    #[must_use]
+    pub fn named(name: &str) -> TargetHint {
+        TargetHint { name: name.to_owned(), ..TargetHint::default() }
+    }
+
     /// Whether data under `name` belongs to this output.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
@@ -468,10 +474,20 @@ fn same_rows(sources: &[Source]) -> Result<usize> {
     }
 }
 
-/// The outputs whose targets a run needs: those with a loss.
+/// The targets that the losses of a run need: those of the outputs, or what a loss reads in their place. Data that
+/// several losses read is there once.
 #[must_use]
 pub fn loss_targets(run: &RunSpec) -> Vec<TargetHint> {
-    run.outputs.iter().filter(|o| o.loss.is_some()).map(TargetHint::of).collect()
+    let mut hints: Vec<TargetHint> = Vec::new();
+    for output in run.outputs.iter().filter(|o| o.loss.is_some()) {
+        if output.loss_reads.is_empty() {
+            hints.push(TargetHint::of(output));
+        }
+        hints.extend(output.loss_reads.iter().map(|name| TargetHint::named(name)));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    hints.retain(|h| seen.insert(h.name.clone()));
+    hints
 }
 
 /// A section whose data is one IDX file of images, without labels.

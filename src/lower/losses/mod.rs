@@ -1,13 +1,14 @@
 //! Losses and metrics (kur-reference 5.1) as graph building: one file per kind of loss.
 
 mod crossentropy;
+mod ctc;
 mod metrics;
 mod regression;
 mod target;
 
 use super::model::Cx;
 use crate::diag::{Diagnostic, Reported};
-use crate::ir::graph::{GraphResult, LayerRef, NodeId, Role};
+use crate::ir::graph::{Builder, GraphResult, LayerRef, NodeId, Role};
 use crate::model::types::LossKind;
 
 /// Adds the metrics `loss` and `accuracy` (with `:TARGET` when there are several targets).
@@ -36,6 +37,20 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         let output = &kurfile.outputs[loss.output];
         let Some(value) = cx.value(output.layer) else { continue };
         let at = LayerRef(output.layer.0);
+        if let Some(parameters) = &loss.ctc {
+            match ctc::lower(cx, loss.output, value, parameters, at, loss.span) {
+                Ok(own) => {
+                    let mut b = cx.builder(at);
+                    let weighted = weighted(&mut b, own, loss.weight);
+                    total = Some(total.map_or(weighted, |t| b.add(t, weighted)));
+                    if several {
+                        metrics.push((format!("loss:{}", output.name), own));
+                    }
+                }
+                Err(e) => failed = Some(e),
+            }
+            continue;
+        }
         let target = match target::lower(cx, loss.output, value, at) {
             Ok(t) => t,
             Err(e) => {
@@ -46,18 +61,13 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         if loss.kind == LossKind::CategoricalCrossentropy && value.logits.is_none() {
             crossentropy::not_probabilities(cx, loss.output, value, loss.span);
         }
-        if loss.kind == LossKind::Ctc {
-            // The driver stops before it is lowered; whoever calls this module alone learns of it here.
-            let message = "the loss `ctc` is part of the language, but kurc does not build it yet";
-            failed = Some(cx.sink.fail(Diagnostic::error("not-yet-supported", message).at(loss.span, "not built yet")));
-            continue;
-        }
         let mut b = cx.builder(at);
         let own = match loss.kind {
             LossKind::MeanSquaredError => regression::mean_squared(&mut b, value.node, target),
+            // `ctc` reads data of its own and was lowered above.
             LossKind::CategoricalCrossentropy | LossKind::Ctc => crossentropy::categorical(&mut b, value, target),
         };
-        let weighted = if (loss.weight - 1.0).abs() > 0.0 { b.mul_const(own, loss.weight) } else { own };
+        let weighted = weighted(&mut b, own, loss.weight);
         total = Some(total.map_or(weighted, |t| b.add(t, weighted)));
         if several {
             metrics.push((format!("loss:{}", output.name), own));
@@ -78,4 +88,9 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         cx.graph.results.push(GraphResult { role: Role::Metric(name), value });
     }
     Ok(())
+}
+
+/// A loss times its weight.
+fn weighted(b: &mut Builder<'_>, own: NodeId, weight: f64) -> NodeId {
+    if (weight - 1.0).abs() > 0.0 { b.mul_const(own, weight) } else { own }
 }

@@ -7,7 +7,7 @@ mod sections;
 
 pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent};
 pub use optimizer::{Clip, Curve, Optimizer, OptimizerKind, PLATEAU, PLATEAU_SEEN, ScaleRate, Schedule};
-pub use sections::{Loss, LossKind, TrainSection};
+pub use sections::{CtcLoss, Loss, LossKind, TrainSection};
 
 use kur_runtime::spec::SectionSpec;
 
