@@ -137,7 +137,7 @@ pub struct ModelOutput {
 pub struct DataShape {
     /// Name of the model input or target.
     pub name: String,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 for a first axis whose length differs from sample to sample.
     pub shape: Vec<u64>,
     /// Where it was learned from, for messages: `iris-train.csv`.
     pub source: String,
