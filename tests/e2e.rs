@@ -550,8 +550,15 @@ fn a_model_is_listed_and_drawn() {
     assert!(svg.starts_with("<svg ") && svg.ends_with("</svg>\n") && svg.contains("images"), "{svg}");
     let before = place.files();
     fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.png"]), 2, &["model.svg"]);
+    // A drawing is replaced, a file of the user is not, also behind a link.
+    succeed(&place.kurc(&["graph", "Kurfile.yml", "-o", "model.svg"]));
+    place.write("mine.svg", "<svg></svg>");
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "mine.svg"]), 1, &["mine.svg"]);
+    std::os::unix::fs::symlink("Kurfile.yml", place.path("link.dot")).expect("a link");
+    fail(&place.kurc(&["graph", "Kurfile.yml", "-o", "link.dot"]), 1, &["link.dot"]);
+    assert!(fs::read_to_string(place.path("Kurfile.yml")).expect("text").contains("model:"));
     place.write("bad.yml", "model:\n  - dens: 3\n");
     fail(&place.kurc(&["graph", "bad.yml", "-o", "model.svg"]), 3, &["dense"]);
     assert_eq!(place.bytes("model.svg"), svg.as_bytes());
-    assert_eq!(place.files().len(), before.len() + 1);
+    assert_eq!(place.files().len(), before.len() + 3);
 }

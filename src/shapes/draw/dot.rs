@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::{Card, boxes};
+use super::{Card, MARK, boxes};
 use crate::model::types::Kurfile;
 use crate::shapes::Shapes;
 
@@ -10,7 +10,7 @@ use crate::shapes::Shapes;
 #[must_use]
 pub fn dot(kurfile: &Kurfile, shapes: &Shapes) -> String {
     let boxes = boxes(kurfile, shapes);
-    let mut out = format!("digraph {} {{\n", quoted(&kurfile.name));
+    let mut out = format!("// {MARK}\ndigraph {} {{\n", quoted(&kurfile.name));
     out.push_str("  node [shape=box, fontname=monospace];\n");
     let ends: Vec<(String, String)> =
         boxes.iter().enumerate().map(|(i, b)| node(&mut out, b, &format!("n{i}"), 1)).collect();

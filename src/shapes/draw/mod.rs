@@ -12,6 +12,9 @@ use super::table::{chain, type_text};
 use super::{LayerShape, Shapes, shape_text};
 use crate::model::types::{Kurfile, Layer, LayerKind};
 
+/// What the head of every drawing holds, so that a drawing may be told from a file of the user.
+pub const MARK: &str = "drawn by kurc graph";
+
 /// A layer as it is drawn.
 struct Card {
     /// Name, type with shape, parameters.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::layout::{Layout, Point, layout};
-use super::{Card, boxes};
+use super::{Card, MARK, boxes};
 use crate::model::types::Kurfile;
 use crate::shapes::Shapes;
 
@@ -25,8 +25,9 @@ pub fn svg(kurfile: &Kurfile, shapes: &Shapes) -> String {
     let from: Vec<&[usize]> = boxes.iter().map(|b| b.from.as_slice()).collect();
     let Layout { corners, arrows, width, height } = layout(&sizes, &from);
     let (w, h) = (width.ceil(), height.ceil());
-    let mut out =
-        format!("<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\">\n");
+    let mut out = format!(
+        "<svg xmlns=\"http://www.w3.org/2000/svg\" width=\"{w}\" height=\"{h}\" viewBox=\"0 0 {w} {h}\">\n<!-- {MARK} -->\n"
+    );
     // Writing to a String cannot fail.
     let _ = writeln!(out, "<title>{}</title>", escaped(&kurfile.name));
     out.push_str(
