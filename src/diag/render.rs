@@ -80,7 +80,8 @@ fn excerpt<'a>(d: &'a Diagnostic, file: FileId, sources: &'a SourceMap) -> Snipp
     let end = marks.iter().map(|(_, r, _)| r.end).max().unwrap_or(0);
     let (line, shown) = sources.surroundings(file, &(start..end));
     let marks = marks.into_iter().map(|(kind, range, label)| {
-        let a = kind.span(range.start - shown.start..range.end - shown.start);
+        // A mark may start before the excerpt by a byte order mark, no more.
+        let a = kind.span(range.start.saturating_sub(shown.start)..range.end.saturating_sub(shown.start));
         if label.is_empty() { a } else { a.label(label) }
     });
     Snippet::source(&text[shown.clone()]).line_start(line).path(sources.name(file)).annotations(marks)

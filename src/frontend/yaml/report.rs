@@ -49,6 +49,12 @@ const SYNTAX: &[(&str, &str, &str, &str)] = &[
         "write `\\\\` for a backslash, or use single quotes",
     ),
     (
+        "must be followed by a valid YAML whitespace",
+        "a `:` without a blank behind it",
+        "no blank before this",
+        "put a blank behind the colon; a tab is none",
+    ),
+    (
         "simple key expect",
         "a key without `:`",
         "expected `:` after this",
