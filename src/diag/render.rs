@@ -220,6 +220,17 @@ error[unknown-key]: unknown key `sise`
     }
 
     #[test]
+    fn a_byte_order_mark_is_no_column() {
+        let (sources, d) = one("\u{feff}modle: 1\n", 3, 8);
+        let text = render(&d, &sources, PLAIN);
+        assert!(text.contains("--> Kurfile.yml:1:1\n") && text.contains("\n1 | modle: 1\n  | ^^^^^ here"), "{text}");
+        assert!(render(&d, &sources, Format::Short).starts_with("Kurfile.yml:1:1: "));
+        // A place at the mark itself, as that of a whole file is.
+        let (sources, d) = one("\u{feff}modle: 1\n", 0, 0);
+        assert!(render(&d, &sources, PLAIN).contains("--> Kurfile.yml:1:1\n"));
+    }
+
+    #[test]
     fn json_is_one_object_a_line_with_both_ends() {
         let (sources, d) = one("é: 1\nab: 2\n", 6, 8);
         let text = render(&d, &sources, Format::Json);

@@ -249,6 +249,15 @@ fn line_at(text: &str, at: usize) -> &str {
     &text[start..end]
 }
 
+/// A character that YAML does not allow anywhere.
+pub(super) fn control_character(file: FileId, at: usize, c: char) -> Diagnostic {
+    let what =
+        if c == '\0' { "a NUL byte".to_owned() } else { format!("the control character U+{:04X}", u32::from(c)) };
+    Diagnostic::error("yaml-syntax", format!("{what} cannot stand in YAML"))
+        .at(Span::new(file, at, at + c.len_utf8()), "not allowed here")
+        .help("remove it; inside double quotes it can be written as an escape, such as `\\x00`")
+}
+
 pub(super) fn multiple_documents(span: Span) -> Diagnostic {
     Diagnostic::error("multiple-documents", "a Kurfile is one YAML document, but a second one starts here")
         .at(span, "second document")

@@ -74,7 +74,12 @@ fn shape(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<Option<u64>>,
 /// The numbers in a text, as a list: `28x28` is `[28, 28]`.
 fn guess(text: &str) -> String {
     let numbers: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).collect();
-    if numbers.is_empty() || numbers.len() > 4 { "[28, 28, 1]".to_owned() } else { format!("[{}]", numbers.join(", ")) }
+    let words = text.chars().any(|c| c.is_alphabetic() && !matches!(c, 'x' | 'X'));
+    if words || numbers.is_empty() || numbers.len() > 4 {
+        "[28, 28, 1]".to_owned()
+    } else {
+        format!("[{}]", numbers.join(", "))
+    }
 }
 
 /// `output: NAME`, `output: {name: NAME}` or `output:` with a `name` beside it.

@@ -159,6 +159,11 @@ pub(super) fn resolve<'v>(cx: &mut Cx<'_>, entry: &'v Value, templates: &Templat
         });
     };
     if let Some(second) = typed.next() {
+        let of_first = |t: &ContainerType| t.form.keys().iter().any(|k| k.name == name_of(second) && !k.doc.is_empty());
+        let first_type = CONTAINERS.iter().find(|t| t.word == name_of(first));
+        if !matches!(first.value.kind, Kind::Map(_) | Kind::Null) && first_type.is_some_and(of_first) {
+            return Err(cx.fail(outside(&second.key, name_of(first), &first.value, &second.value)));
+        }
         let d = if builtin(&first) || builtin(&second) { two_layer_types } else { two_templates };
         return Err(cx.fail(d(&first.key, &second.key)));
     }
