@@ -3,6 +3,8 @@
 
 #[path = "support/layer_cases.rs"]
 mod layer_cases;
+#[path = "support/sequence_cases.rs"]
+mod sequence_cases;
 
 use kur_runtime::abi::rng;
 use kur_runtime::cpu::level::Level;
@@ -194,7 +196,7 @@ loss: [{target: y, name: mean_squared_error}]
 
 /// All Kurfiles.
 fn cases() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
-    CASES.iter().chain(layer_cases::CASES)
+    CASES.iter().chain(layer_cases::CASES).chain(sequence_cases::CASES)
 }
 
 fn compile(name: &str, text: &str, level: OptLevel) -> Build {
@@ -245,7 +247,9 @@ fn inputs(build: &Build, plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRo
         if slot.name.starts_with("index") {
             data.iter_mut().for_each(|x| *x = (x.abs() * layer_cases::VOCABULARY).floor());
         }
-        if slot.role == InputRole::Target && one_hot {
+        if sequence_cases::draw(&slot.name, &mut data) {
+            // Labels and lengths are no classes.
+        } else if slot.role == InputRole::Target && one_hot {
             let width = *shape.last().expect("an axis");
             for row in data.chunks_mut(width) {
                 let hot = (row[0].abs() * 1000.0) as usize % width;

@@ -85,6 +85,8 @@ pub struct OutputSpec {
     pub softmax: bool,
     /// Losses that train it, by Kur name.
     pub loss: Option<String>,
+    /// Data that the loss reads instead of a target named like the output.
+    pub loss_reads: Vec<String>,
     /// What tests and validation measure beside the loss.
     pub metrics: Vec<MetricSpec>,
 }

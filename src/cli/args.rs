@@ -219,13 +219,14 @@ pub(super) struct DumpArgs {
     /// Merge includes and overrides, but evaluate nothing.
     #[arg(long)]
     pub(super) pre_parse: bool,
-    /// Print JSON instead of YAML.
+    /// Print JSON instead of YAML. What JSON has no number for stands as Python prints it: NaN, Infinity, -Infinity.
     #[arg(long)]
     pub(super) json: bool,
     /// Say where a value comes from, e.g. `--explain train.provider.batch_size` or `--explain model.2.dense`.
     #[arg(long, value_name = "KEY", conflicts_with_all = ["pre_parse", "json"])]
     pub(super) explain: Option<String>,
-    /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable).
+    /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable). The variable `KUR_SET`
+    /// does the same with assignments separated by `;`; `--set` wins.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
 }

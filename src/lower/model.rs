@@ -61,6 +61,8 @@ pub(super) struct Cx<'a> {
     pub(super) next_random: u32,
     /// States by name: a layer that is reused finds those of the original here.
     pub(super) states: BTreeMap<String, NodeId>,
+    /// Where among the results the update of a state is.
+    pub(super) updates: BTreeMap<u32, usize>,
     values: Vec<Option<Value>>,
 }
 
@@ -118,8 +120,18 @@ pub fn lower(
         let line = sources.line(l.span);
         graph.layers.push(Layer { name: l.name.clone(), line, span: Some(l.span) });
     }
-    let mut cx =
-        Cx { kurfile, mode, shapes, sink, graph, data, next_random: 1, states: BTreeMap::new(), values: Vec::new() };
+    let mut cx = Cx {
+        kurfile,
+        mode,
+        shapes,
+        sink,
+        graph,
+        data,
+        next_random: 1,
+        states: BTreeMap::new(),
+        updates: BTreeMap::new(),
+        values: Vec::new(),
+    };
     for (i, layer) in kurfile.layers.iter().enumerate() {
         let at = LayerRef(u32::try_from(i).unwrap_or(u32::MAX));
         let inputs: Vec<Value> = layer.inputs.iter().filter_map(|l| cx.value(*l)).collect();

@@ -34,6 +34,7 @@ pub fn run<E: Engine>(
     let mut cut = false;
     feeder.epoch(order, 0, &mut |batch| {
         let rows = batch.rows.len();
+        engine.set_sizes(batch.sizes());
         batch.with_inputs(|inputs| -> Result<()> {
             engine.run(StepKind::Test, rows as u64, inputs, seed, updates)?;
             units.add(engine, StepKind::Test, inputs);

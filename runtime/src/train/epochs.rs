@@ -177,6 +177,7 @@ impl<E: Engine> Trainer<'_, E> {
             Snapshot::refresh(&mut snapshot, engine, batch.number, progress.updates);
             let rows = batch.rows.len();
             let updates = u32::try_from(progress.updates).unwrap_or(u32::MAX);
+            engine.set_sizes(batch.sizes());
             batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, updates))?;
             progress.updates += 1;
             done = batch.number + 1;

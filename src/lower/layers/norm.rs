@@ -64,6 +64,7 @@ pub(super) fn batch_normalization(
     let moving_variance = one(cx, "moving_variance", StateRole::Running, 1.0);
     let from_batch = cx.mode == Mode::Train || cx.kurfile.compat_kur;
     let train = cx.mode == Mode::Train;
+    let mut updates = std::mem::take(&mut cx.updates);
     let mut b = cx.builder(at);
     // The kept axis alone, aligned for broadcasting against x.
     let mut kept = vec![Dim::ONE; shape.len()];
@@ -82,17 +83,21 @@ pub(super) fn batch_normalization(
             let batch = b.reshape(batch, vec![shape[axis]]);
             let Op::State { index } = b.graph.node(running).op else { continue };
             // A layer that is used several times takes in its batches one after the other.
-            let known = b.graph.results.iter().position(|r| r.role == Role::Update(index));
+            let known = updates.get(&index).copied();
             let before = known.map_or(running, |i| b.graph.results[i].value);
             let old = b.mul_const(before, momentum);
             let new = b.mul_const(batch, 1.0 - momentum);
             let value = b.add(old, new);
             match known {
                 Some(i) => b.graph.results[i].value = value,
-                None => b.graph.results.push(GraphResult { role: Role::Update(index), value }),
+                None => {
+                    updates.insert(index, b.graph.results.len());
+                    b.graph.results.push(GraphResult { role: Role::Update(index), value });
+                }
             }
         }
     }
+    cx.updates = updates;
     let mut b = cx.builder(at);
     let centred = b.sub(x, mean);
     let v = b.add_const(variance, BATCH_NORM_EPSILON);

@@ -1,6 +1,7 @@
 //! Losses and metrics (kur-reference 5.1) as graph building: one file per kind of loss.
 
 mod crossentropy;
+mod ctc;
 mod metrics;
 mod regression;
 mod regularizer;
@@ -37,6 +38,20 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         let output = &kurfile.outputs[loss.output];
         let Some(value) = cx.value(output.layer) else { continue };
         let at = LayerRef(output.layer.0);
+        if let Some(parameters) = &loss.ctc {
+            match ctc::lower(cx, loss.output, value, parameters, at, loss.span) {
+                Ok(own) => {
+                    let mut b = cx.builder(at);
+                    let weighted = weighted(&mut b, own, loss.weight);
+                    total = Some(total.map_or(weighted, |t| b.add(t, weighted)));
+                    if several {
+                        metrics.push((format!("loss:{}", output.name), own));
+                    }
+                }
+                Err(e) => failed = Some(e),
+            }
+            continue;
+        }
         let target = match target::lower(cx, loss.output, loss.kind, value, at) {
             Ok(t) => t,
             Err(e) => {
@@ -55,21 +70,16 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
             failed = Some(e);
             continue;
         }
-        if loss.kind == LossKind::Ctc {
-            // The driver stops before it is lowered; whoever calls this module alone learns of it here.
-            let message = "the loss `ctc` is part of the language, but kurc does not build it yet";
-            failed = Some(cx.sink.fail(Diagnostic::error("not-yet-supported", message).at(loss.span, "not built yet")));
-            continue;
-        }
         let mut b = cx.builder(at);
         let own = match loss.kind {
             LossKind::MeanSquaredError => regression::mean_squared(&mut b, value.node, target.node),
             LossKind::MeanAbsoluteError => regression::mean_absolute(&mut b, value.node, target.node),
             LossKind::Huber => regression::huber(&mut b, value.node, target.node, loss.delta),
             LossKind::BinaryCrossentropy => crossentropy::binary(&mut b, value, target, loss),
+            // `ctc` reads data of its own and was lowered above.
             LossKind::CategoricalCrossentropy | LossKind::Ctc => crossentropy::categorical(&mut b, value, target, loss),
         };
-        let weighted = if (loss.weight - 1.0).abs() > 0.0 { b.mul_const(own, loss.weight) } else { own };
+        let weighted = weighted(&mut b, own, loss.weight);
         total = Some(total.map_or(weighted, |t| b.add(t, weighted)));
         if several {
             metrics.push((format!("loss:{}", output.name), own));
@@ -100,6 +110,11 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         cx.graph.results.push(GraphResult { role: Role::Metric(name), value });
     }
     Ok(())
+}
+
+/// A loss times its weight.
+fn weighted(b: &mut Builder<'_>, own: NodeId, weight: f64) -> NodeId {
+    if (weight - 1.0).abs() > 0.0 { b.mul_const(own, weight) } else { own }
 }
 
 /// Class weights need one number per class: two for the truths 0 and 1 of a binary loss.

@@ -34,6 +34,12 @@ pub(super) fn lower(
     if let Some(d) = data {
         let want: Vec<Dim> = shape[1..].to_vec();
         let mut found: Vec<Dim> = d.shape.iter().map(|s| Dim::constant(*s)).collect();
+        // Sizes that differ from batch to batch are compared when the batch is made.
+        for (axis, (found, want)) in found.iter_mut().zip(&want).enumerate() {
+            if want.as_const().is_none() || (axis == 0 && d.shape[0] == 0) {
+                *found = *want;
+            }
+        }
         // A missing trailing axis of size 1 is added once (2.5).
         if found.len() + 1 == want.len() && want.last() == Some(&Dim::ONE) {
             found.push(Dim::ONE);

@@ -11,8 +11,8 @@ use crate::model::fields::Fields;
 use crate::model::graph::Graph;
 use crate::model::report::graph::{replaced_loss, unknown_input, unknown_target};
 use crate::model::report::values::out_of_range;
-use crate::model::table::{self, Key, Range, Ty};
-use crate::model::types::{Loss, LossKind, Need};
+use crate::model::table::{Key, Range, Ty};
+use crate::model::types::{CtcLoss, LayerId, Loss, LossKind, Spanned};
 
 /// A loss of the language.
 pub(crate) struct Rule {
@@ -93,7 +93,11 @@ const METRIC: Ty = Ty::AnyOf(&[Ty::Word(METRICS), Ty::Map(TOP)]);
 /// More class weights would make the kernel that computes them absurdly long.
 const MOST_CLASSES: usize = 256;
 
-const VARIANT: Ty = Ty::Word(&["warp", "loss_scale"]);
+/// Variants of `ctc`, and their places in the list.
+const VARIANTS: &[&str] = &["warp", "loss_scale"];
+const WARP: usize = 0;
+const LOSS_SCALE: usize = 1;
+const VARIANT: Ty = Ty::Word(VARIANTS);
 
 /// Keys of a loss.
 pub(crate) const KEYS: &[Key] = &[
@@ -115,7 +119,6 @@ pub(crate) const KEYS: &[Key] = &[
     ),
 ];
 
-const CTC_NEEDS: &[&str] = &["input_length", "output_length", "output"];
 const CTC_ONLY: &[&str] = &["input_length", "output_length", "output", "relative_to", "variant"];
 
 /// Reads the evaluated section. Without a graph (it has errors of its own) targets are not checked.
@@ -145,22 +148,25 @@ fn one(cx: &mut Cx<'_>, item: &Value, graph: Option<&Graph>) -> Result<Option<Lo
         .need(cx, "name", "name: categorical_crossentropy` or `name: mean_squared_error")
         .and_then(|v| convert::word(cx, v, "`name` of a loss", WORDS))
         .map(|index| RULES[index].kind);
-    let kind = kind.and_then(|kind| ctc(cx, item, &fields, kind, graph).map(|()| kind));
-    let kind = kind.and_then(|kind| own_keys(cx, item, kind).map(|()| kind));
+    let kind = kind.and_then(|kind| ctc(cx, item, &fields, kind, graph).map(|ctc| (kind, ctc)));
+    let kind = kind.and_then(|kind| own_keys(cx, item, kind.0).map(|()| kind));
     let weight = fields.read(cx, "weight", convert::number);
     let number =
         |cx: &mut Cx<'_>, key: &str, range| fields.read(cx, key, |cx, v, what| convert::number_in(cx, v, what, range));
     let delta = number(cx, "delta", Range::POSITIVE);
     let label_smoothing = number(cx, "label_smoothing", Range::FRACTION);
     let class_weights = fields.read(cx, "class_weights", class_weights);
-    let metrics = fields.read(cx, "metrics", |cx, v, what| metrics(cx, v, what, kind.as_ref().ok().copied()));
+    let metrics =
+        fields.read(cx, "metrics", |cx, v, what| metrics(cx, v, what, kind.as_ref().ok().map(|(kind, _)| *kind)));
     let target = fields.need(cx, "target", "target: NAME");
     let output = target.and_then(|v| output(cx, v, graph));
     let Some(output) = output? else { return kind.and(weight).map(|_| None) };
     let span = target.map_or(item.span, |v| v.span);
+    let (kind, ctc) = kind?;
     Ok(Some(Loss {
         output,
-        kind: kind?,
+        kind,
+        ctc,
         weight: weight?.unwrap_or(1.0),
         delta: delta?.unwrap_or(1.0),
         label_smoothing: label_smoothing?.unwrap_or(0.0),
@@ -250,7 +256,7 @@ fn ctc(
     fields: &Fields<'_>,
     kind: LossKind,
     graph: Option<&Graph>,
-) -> Result<(), Reported> {
+) -> Result<Option<CtcLoss>, Reported> {
     let before = cx.sink.error_count();
     if kind != LossKind::Ctc {
         for key in CTC_ONLY {
@@ -258,28 +264,51 @@ fn ctc(
                 cx.push(ctc_only(&e.key, kind.word()));
             }
         }
-        return cx.sink.check_since(before);
+        return cx.sink.check_since(before).map(|()| None);
     }
-    for key in CTC_NEEDS {
-        // Reported; the other keys are still of interest.
-        let _ = fields.need(cx, key, &format!("{key}: NAME_OF_THE_DATA"));
+    let mut source = |key: &'static str| {
+        let value = fields.need(cx, key, &format!("{key}: NAME_OF_THE_DATA"))?;
+        Ok(Spanned { value: convert::text(cx, value, &fields.what(key))?, span: value.span })
+    };
+    let (input_length, output_length, labels) = (source("input_length"), source("output_length"), source("output"));
+    let relative_to =
+        fields.read(cx, "relative_to", |cx, v, what| Ok(Spanned { value: convert::text(cx, v, what)?, span: v.span }));
+    let relative_to = relative_to.and_then(|name| match (graph, name) {
+        (Some(graph), Some(name)) => layer_called(cx, graph, &name).map(Some),
+        _ => Ok(None),
+    });
+    let variants = fields.read(cx, "variant", variants);
+    let variants = variants?.unwrap_or_default();
+    Ok(Some(CtcLoss {
+        input_length: input_length?,
+        output_length: output_length?,
+        labels: labels?,
+        relative_to: relative_to?,
+        warp: variants.contains(&WARP),
+        loss_scale: variants.contains(&LOSS_SCALE),
+    }))
+}
+
+/// A layer by one of its names.
+fn layer_called(cx: &mut Cx<'_>, graph: &Graph, name: &Spanned<String>) -> Result<Spanned<LayerId>, Reported> {
+    if let Some(layer) = graph.made_by.get(&name.value) {
+        return Ok(Spanned { value: *layer, span: name.span });
     }
-    for key in KEYS.iter().filter(|k| CTC_ONLY.contains(&k.name)) {
-        if let Some(v) = fields.get(key.name) {
-            let _ = table::check(cx, v, &key.ty, &fields.what(key.name));
+    let known: Vec<&str> = graph.names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
+    Err(cx.fail(unknown_input(&name.value, name.span, &known)))
+}
+
+/// A variant or a list of them, as indices into [`VARIANTS`].
+fn variants(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<usize>, Reported> {
+    match value.as_list() {
+        _ if value.is_null() => Ok(Vec::new()),
+        Some(items) => {
+            let what = format!("an item of {what}");
+            let all: Vec<_> = items.iter().map(|v| convert::word(cx, v, &what, VARIANTS)).collect();
+            all.into_iter().collect()
         }
+        None => Ok(vec![convert::word(cx, value, what, VARIANTS)?]),
     }
-    if let (Some(graph), Some(v)) = (graph, fields.get("relative_to"))
-        && let Some(name) = v.as_str()
-        && !graph.names.contains_key(name)
-    {
-        let known: Vec<&str> = graph.names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
-        cx.push(unknown_input(name, v.span, &known));
-    }
-    if let Some(v) = fields.get("name") {
-        cx.unbuilt(Need::Build, v, "the loss `ctc`");
-    }
-    cx.sink.check_since(before)
 }
 
 fn ctc_only(key: &Value, word: &str) -> Diagnostic {

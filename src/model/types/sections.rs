@@ -2,7 +2,7 @@
 
 use kur_runtime::spec::{MetricSpec, SectionSpec, TrainWeights};
 
-use super::Optimizer;
+use super::{LayerId, Optimizer, Spanned};
 use crate::diag::Span;
 
 /// The `train` section.
@@ -29,6 +29,8 @@ pub struct Loss {
     pub kind: LossKind,
     /// Multiplier, 1 by default.
     pub weight: f64,
+    /// Parameters of [`LossKind::Ctc`].
+    pub ctc: Option<CtcLoss>,
     /// `delta` of `huber`: the distance from which the loss grows along a line.
     pub delta: f64,
     /// Share of the truth that is spread over all classes, in [0, 1).
@@ -39,6 +41,23 @@ pub struct Loss {
     pub metrics: Vec<MetricSpec>,
     /// Span of the entry.
     pub span: Span,
+}
+
+/// Parameters of CTC (kur-reference 5.2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CtcLoss {
+    /// Data with the number of frames of each sample.
+    pub input_length: Spanned<String>,
+    /// Data with the number of labels of each sample.
+    pub output_length: Spanned<String>,
+    /// Data with the labels, padded.
+    pub labels: Spanned<String>,
+    /// The layer whose output `input_length` measures; that of the loss when absent.
+    pub relative_to: Option<Spanned<LayerId>>,
+    /// Variant `warp`: the blank is class 0, and the softmax belongs to the loss.
+    pub warp: bool,
+    /// Variant `loss_scale`: times the mean number of frames over 100.
+    pub loss_scale: bool,
 }
 
 /// Losses (kur-reference 5.1).
