@@ -230,7 +230,7 @@ fn causal_attention_sees_no_later_step() {
     let states: Vec<(&str, &[f64])> = names.iter().map(|n| (n.as_str(), square)).collect();
     for steps in [1, 2, 5] {
         let mut values: Vec<f64> = (0..steps * 2).map(|i| f64::from(i).sin()).collect();
-        let mut run = |values: &[f64]| {
+        let run = |values: &[f64]| {
             let x = tensor(&[1, steps as usize, 2], values);
             outcome(&build, Mode::Infer, &[("x", x)], &states, Some(u64::try_from(steps).expect("small"))).values[0]
                 .1

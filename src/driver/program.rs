@@ -34,6 +34,14 @@ pub(super) fn section(kurfile: &Kurfile, file: Option<&str>) -> Option<SectionSp
     }
 }
 
+/// Data that the loss of an output reads instead of a target named like it (kur-reference 5.2).
+fn loss_reads(kurfile: &Kurfile, output: usize) -> Vec<String> {
+    let ctc = kurfile.losses.iter().filter(|l| l.output == output).find_map(|l| l.ctc.as_ref());
+    ctc.map_or(Vec::new(), |c| {
+        vec![c.labels.value.clone(), c.input_length.value.clone(), c.output_length.value.clone()]
+    })
+}
+
 /// Looks at the data. Before the model is lowered nothing is known of the outputs (`infer` is `None`); then only the
 /// inputs' shapes are of use. `None` when the Kurfile names no data.
 pub(super) fn probe(
@@ -48,17 +56,20 @@ pub(super) fn probe(
     let mut inputs: Vec<String> =
         kurfile.layers.iter().filter(|l| matches!(l.kind, LayerKind::Input { .. })).map(|l| l.name.clone()).collect();
     inputs.extend(kurfile.rate_source().map(str::to_owned));
-    let hints: Vec<TargetHint> = kurfile
-        .outputs
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| kurfile.losses.iter().any(|l| l.output == *i))
-        .map(|(i, o)| {
+    let mut hints: Vec<TargetHint> = Vec::new();
+    for (i, o) in kurfile.outputs.iter().enumerate().filter(|(i, _)| kurfile.losses.iter().any(|l| l.output == *i)) {
+        let reads = loss_reads(kurfile, i);
+        if reads.is_empty() {
             let known = infer.and_then(|l| l.outputs.get(i));
             let width = known.filter(|(_, softmax)| *softmax).and_then(|(s, _)| s.last()).and_then(|d| d.as_const());
-            TargetHint { name: o.name.clone(), aliases: o.aliases.clone(), softmax_width: width }
-        })
-        .collect();
+            hints.push(TargetHint { name: o.name.clone(), aliases: o.aliases.clone(), softmax_width: width });
+        }
+        for name in reads {
+            if hints.iter().all(|h| h.name != name) {
+                hints.push(TargetHint::named(&name));
+            }
+        }
+    }
     let origin = section.data.first().map_or(String::new(), |s| match s {
         SupplierSpec::Csv(c) => c.file.path.clone(),
         SupplierSpec::Mnist { images, .. } => images.path.clone(),
@@ -67,8 +78,12 @@ pub(super) fn probe(
     });
     let found = data::probe(&section, &inputs, &hints)?;
     let reshapes = section.data.iter().all(|s| matches!(s, SupplierSpec::Csv(_)));
-    let shape =
-        |s: ProbedSource| (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone(), reshapes });
+    let shape = |mut s: ProbedSource| {
+        if let Some(first) = s.shape.first_mut().filter(|_| s.variable) {
+            *first = 0;
+        }
+        (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone(), reshapes })
+    };
     Ok(Some(found.sources.into_iter().map(shape).collect()))
 }
 
@@ -207,6 +222,8 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
             shape: constants(shape),
             softmax: *softmax,
             loss: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.kind.word().to_owned()),
+            loss_reads: loss_reads(kurfile, i),
+            metrics: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.metrics.clone()).unwrap_or_default(),
         })
         .collect();
     let train = kurfile.train.as_ref();

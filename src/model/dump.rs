@@ -32,6 +32,13 @@ pub fn dump(k: &Kurfile) -> String {
     for l in &k.losses {
         let target = k.outputs.get(l.output).map_or("?", |o| &o.name);
         line(&mut out, 0, &format!("loss {} of {target} weight {}", l.kind.word(), l.weight));
+        if let Some(c) = &l.ctc {
+            let relative = c.relative_to.as_ref().map_or(String::new(), |r| format!(" of layer {}", r.value.0));
+            let flag = |on: bool, word: &str| if on { format!(" {word}") } else { String::new() };
+            let flags = flag(c.warp, "warp") + &flag(c.loss_scale, "loss_scale");
+            let (frames, labels, lengths) = (&c.input_length.value, &c.labels.value, &c.output_length.value);
+            line(&mut out, 1, &format!("frames {frames}{relative} labels {labels} lengths {lengths}{flags}"));
+        }
     }
     if let Some(t) = &k.train {
         line(&mut out, 0, "train");
@@ -73,7 +80,8 @@ fn layer(l: &Layer) -> String {
     let inputs: Vec<String> = l.inputs.iter().map(|id| id.0.to_string()).collect();
     let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
     let freeze = if l.freeze { " frozen" } else { "" };
-    format!("{} {}{}{freeze}{from}", l.name, l.kind.word(), arguments(&l.kind))
+    let regularizer = l.regularizer.map_or(String::new(), |r| format!(" regularizer l1 {} l2 {}", r.l1, r.l2));
+    format!("{} {}{}{freeze}{regularizer}{from}", l.name, l.kind.word(), arguments(&l.kind))
 }
 
 fn arguments(kind: &LayerKind) -> String {

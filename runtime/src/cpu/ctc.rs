@@ -76,7 +76,7 @@ impl Ctc {
         }
         let repeats = labels.windows(2).filter(|w| w[0] == w[1]).count();
         if steps < length + repeats {
-            let why = if repeats == 0 { String::new() } else { format!(", {repeats} of them repeated") };
+            let why = if repeats == 0 { String::new() } else { format!(", {repeats} of them repeated,") };
             return Err(format!(
                 "{length} labels{why} need at least {} frames, but the output has {steps}",
                 length + repeats
@@ -230,5 +230,128 @@ impl LibKernel for Lengths {
                 *io.bufs[1].add(i) = x as f32;
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::check::{check, values};
+    use super::super::{Io, Level, prepare};
+    use crate::dim::Dim;
+    use crate::plan::{CtcGeometry, LibCall};
+
+    /// Every path by itself: collapse repeats, drop blanks, compare. Gives −ln p and its gradient to the scores.
+    fn by_paths(scores: &[f32], classes: usize, frames: usize, labels: &[usize], blank: usize) -> (f64, Vec<f64>) {
+        let score = |t: usize, k: usize| f64::from(scores[t * classes + k]);
+        let mut total = 0.0;
+        let mut through = vec![0.0; scores.len()];
+        for number in 0..classes.pow(frames as u32) {
+            let path: Vec<usize> = (0..frames).map(|t| number / classes.pow(t as u32) % classes).collect();
+            let mut read = path.clone();
+            read.dedup();
+            read.retain(|k| *k != blank);
+            if read == labels {
+                let p = (0..frames).map(|t| score(t, path[t])).sum::<f64>().exp();
+                total += p;
+                (0..frames).for_each(|t| through[t * classes + path[t]] += p);
+            }
+        }
+        through.iter_mut().for_each(|x| *x /= -total);
+        (-total.ln(), through)
+    }
+
+    fn call(steps: usize, classes: usize, labels: usize, blank_first: bool) -> CtcGeometry {
+        let [steps, classes, labels] = [steps, classes, labels].map(Dim::from);
+        CtcGeometry { batch: Dim::batch(), steps, classes, labels, blank_first }
+    }
+
+    #[test]
+    fn losses_and_gradients_are_sums_over_paths() {
+        // Labels, with repeats, none, and as many as fit; frames fewer than there are.
+        let samples: [(&[usize], usize); 8] =
+            [(&[0], 5), (&[], 5), (&[1, 2], 4), (&[1, 1], 3), (&[2, 0, 1], 3), (&[], 1), (&[2], 1), (&[0, 0, 0], 5)];
+        let (n, t, c, l) = (samples.len(), 5, 4, 3);
+        for blank_first in [false, true] {
+            let scores: Vec<f32> = values(n * t * c, 1).iter().map(|x| 3.0 * x - 1.0).collect();
+            let mut labels = vec![0.0; n * l];
+            let (mut frames, mut lengths) = (vec![0.0; n], vec![0.0; n]);
+            let g: Vec<f32> = (0..n).map(|i| 0.5 + i as f32).collect();
+            let (mut want, mut gradient) = (Vec::new(), Vec::new());
+            for (i, (own, steps)) in samples.iter().enumerate() {
+                own.iter().enumerate().for_each(|(k, label)| labels[i * l + k] = *label as f32);
+                (frames[i], lengths[i]) = (*steps as f32, own.len() as f32);
+                let shifted: Vec<usize> = own.iter().map(|k| k + usize::from(blank_first)).collect();
+                let blank = if blank_first { 0 } else { c - 1 };
+                let (loss, grad) = by_paths(&scores[i * t * c..][..t * c], c, *steps, &shifted, blank);
+                want.push(loss);
+                gradient.extend(grad.iter().map(|x| x * f64::from(g[i])));
+            }
+            let geometry = call(t, c, l, blank_first);
+            let inputs: Vec<&[f32]> = vec![&scores, &labels, &frames, &lengths];
+            check(&LibCall::Ctc(geometry), &[n as u64], &inputs, &want, &vec![10.0; n], 1e-7);
+            let inputs: Vec<&[f32]> = vec![&scores, &labels, &frames, &lengths, &g];
+            check(&LibCall::CtcGrad(geometry), &[n as u64], &inputs, &gradient, &vec![10.0; n * t * c], 1e-7);
+        }
+    }
+
+    #[test]
+    fn scores_of_any_size_and_long_sequences_stay_exact() {
+        // All the weight on one path, however far below it the others are.
+        let mut scores = vec![-1e4_f32; 6 * 3];
+        for (t, k) in [0, 0, 2, 0, 1, 2].into_iter().enumerate() {
+            scores[t * 3 + k] = 1e4;
+        }
+        let labels = [0.0, 0.0, 1.0];
+        let inputs: Vec<&[f32]> = vec![&scores, &labels, &[6.0], &[3.0]];
+        check(&LibCall::Ctc(call(6, 3, 3, false)), &[1], &inputs, &[-6e4], &[1.0], 0.0);
+        let want: Vec<f64> = scores.iter().map(|s| if *s > 0.0 { -1.0 } else { 0.0 }).collect();
+        let inputs: Vec<&[f32]> = vec![&scores, &labels, &[6.0], &[3.0], &[1.0]];
+        check(&LibCall::CtcGrad(call(6, 3, 3, false)), &[1], &inputs, &want, &[1.0; 18], 1e-9);
+        // Equal classes: the number of paths is a binomial coefficient. 2000 frames, one label: t (t + 1) / 2 paths.
+        let scores = vec![-(2.0_f32.ln()); 2000 * 2];
+        let inputs: Vec<&[f32]> = vec![&scores, &[0.0], &[2000.0], &[1.0]];
+        let want = 2000.0 * f64::from(2.0_f32.ln()) - (2000.0_f64 * 2001.0 / 2.0).ln();
+        check(&LibCall::Ctc(call(2000, 2, 1, false)), &[1], &inputs, &[want], &[want], 1e-6);
+    }
+
+    #[test]
+    fn samples_without_a_path_are_faults() {
+        let (n, t, c, l) = (3_usize, 4_usize, 3_usize, 3_usize);
+        let fault = |labels: [f32; 3], frames: f32, length: f32| {
+            let mut all = [0.0; 9];
+            all[3..6].copy_from_slice(&labels);
+            let (mut frames, mut lengths) = ([1.0, frames, 1.0], [0.0, length, 0.0]);
+            let (mut scores, mut out) = (vec![0.0; n * t * c], [0.0; 3]);
+            let bufs =
+                [scores.as_mut_ptr(), all.as_mut_ptr(), frames.as_mut_ptr(), lengths.as_mut_ptr(), out.as_mut_ptr()];
+            let kernel = prepare(&LibCall::Ctc(call(t, c, l, false)), &[n as u64], Level::Baseline).expect("valid");
+            // SAFETY: the buffers are as long as the call says.
+            let found = unsafe { kernel.check(&Io { bufs: &bufs, scratch: std::ptr::null_mut() }) };
+            found.map_err(|f| (f.sample, f.message))
+        };
+        assert_eq!(fault([0.0, 1.0, 0.0], 3.0, 3.0), Ok(()));
+        let cases = [
+            (
+                fault([0.0, 0.0, 1.0], 3.0, 3.0),
+                "3 labels, 1 of them repeated, need at least 4 frames, but the output has 3",
+            ),
+            (fault([0.0, 1.0, 1.0], 1.0, 2.0), "2 labels need at least 2 frames, but the output has 1"),
+            (fault([2.0, 0.0, 0.0], 4.0, 1.0), "the label 2 is none of the 2 labels, which are 0 to 1"),
+            (fault([0.5, 0.0, 0.0], 4.0, 1.0), "the label 0.5 is none of the 2 labels, which are 0 to 1"),
+            (fault([0.0; 3], 5.0, 1.0), "its number of frames is 5, but there are up to 4"),
+            (fault([0.0; 3], 4.0, f32::NAN), "its number of labels is NaN, but there are up to 3"),
+        ];
+        for (found, want) in cases {
+            assert_eq!(found, Err((1, want.to_owned())));
+        }
+    }
+
+    #[test]
+    fn lengths_shrink_with_the_windows() {
+        let x = [0.0, 1.0, 2.0, 9.0, 10.0, 100.0];
+        let windows = vec![(3, 2), (1, 2)];
+        let want = [0.0, 0.0, 0.0, 2.0, 2.0, 25.0];
+        let call = LibCall::Lengths { len: Dim::batch(), windows };
+        check(&call, &[6], &[&x], &want, &[0.0; 6], 0.0);
     }
 }
