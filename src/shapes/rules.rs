@@ -130,8 +130,8 @@ fn input(cx: &mut Cx<'_, '_>, layer: &Layer, given: Option<&Spanned<Vec<Option<u
         (None, Some(d)) => of_data(&d.shape),
         (Some(s), None) => s.value.iter().map(|s| s.map_or(Size::Variable, Size::Known)).collect(),
         (Some(s), Some(d)) => {
-            let fits =
-                s.value.len() == d.shape.len() && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b || *b == 0));
+            let fits = s.value.len() == d.shape.len()
+                && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b || *b == 0));
             match s.value.iter().copied().collect::<Option<Vec<u64>>>() {
                 // Columns have no shape of their own: any with as many elements will do.
                 Some(full) if d.reshapes && product(&full) == product(&d.shape) => known(&full),

@@ -7,9 +7,9 @@ use serde_json::{Value, json};
 
 use super::ComputeArgs;
 use crate::abi::rng;
+use crate::dim::{BATCH, Sym};
 use crate::error::{Error, Exit, Result};
 use crate::exec::StepKind;
-use crate::dim::{BATCH, Sym};
 use crate::plan::{InputRole, Plan};
 use crate::train::cx::RunCx;
 use crate::train::engine::Engine;
@@ -127,7 +127,8 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
     };
     let softmax: Vec<String> = program.run.outputs.iter().filter(|o| o.softmax).map(|o| o.name.clone()).collect();
     let symbols = &program.symbols;
-    let free = (1..symbols.len()).map(|s| Sym(u8::try_from(s).unwrap_or(u8::MAX))).filter(|s| symbols.def(*s).is_none());
+    let free =
+        (1..symbols.len()).map(|s| Sym(u8::try_from(s).unwrap_or(u8::MAX))).filter(|s| symbols.def(*s).is_none());
     let mut sizes: Vec<(Sym, u64)> = free.map(|s| (s, STEPS)).collect();
     cx.engine.set_sizes(&sizes);
     sizes.push((BATCH, batch));

@@ -88,7 +88,8 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     if format == Format::Csv
         && let Some(output) = run.outputs.iter().find(|o| o.shape.contains(&0))
     {
-        let message = format!("the size of the output `{}` differs from row to row, which a table cannot show", output.name);
+        let message =
+            format!("the size of the output `{}` differs from row to row, which a table cannot show", output.name);
         return Err(Error::new(Exit::Usage, "variable-shape", message)
             .help("write JSON lines or numpy arrays: `-o out.jsonl`, `-o out.npz`"));
     }
@@ -214,7 +215,8 @@ impl Pass<'_> {
             engine.set_sizes(batch.sizes());
             batch.with_inputs(|inputs| engine.run(StepKind::Infer, rows.len() as u64, inputs, self.seed, 0))?;
             let values: Vec<&[f32]> = results.iter().map(|i| engine.result(StepKind::Infer, *i)).collect();
-            let sizes: Vec<_> = std::iter::once((BATCH, rows.len() as u64)).chain(batch.sizes().iter().copied()).collect();
+            let sizes: Vec<_> =
+                std::iter::once((BATCH, rows.len() as u64)).chain(batch.sizes().iter().copied()).collect();
             let sizes = symbols.values(&sizes);
             let shapes: Vec<Vec<u64>> = dims.iter().map(|d| d.iter().map(|d| d.eval(&sizes)).collect()).collect();
             table.rows_of(rows, &values, &shapes, &mut text);

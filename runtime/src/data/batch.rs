@@ -456,7 +456,8 @@ mod tests {
                 (provider(4, Some(9), false), 1, vec![4, 2]),
                 (provider(100, None, false), 0, vec![10]),
             ] {
-                let mut feeder = Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider).expect("feeder");
+                let mut feeder =
+                    Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider).expect("feeder");
                 for _ in 0..2 {
                     let seen = run(&mut feeder, &order, first, usize::try_from(width).expect("width"));
                     assert_eq!(seen.iter().map(Vec::len).collect::<Vec<_>>(), sizes, "{provider:?}");
@@ -519,14 +520,9 @@ mod tests {
     #[test]
     fn fixed_sizes_hold_shorter_samples() {
         let data = sequences(&[1, 3]);
-        let mut feeder = Feeder::new(
-            &SymbolTable::default(),
-            &plan(&[4, 2]),
-            &data,
-            &Learned::default(),
-            &provider(2, None, false),
-        )
-        .expect("feeder");
+        let mut feeder =
+            Feeder::new(&SymbolTable::default(), &plan(&[4, 2]), &data, &Learned::default(), &provider(2, None, false))
+                .expect("feeder");
         let mut seen = Vec::new();
         feeder
             .epoch(&[1, 0], 0, &mut |batch| {
@@ -535,13 +531,8 @@ mod tests {
             })
             .expect("epoch");
         assert_eq!(seen, [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-        let short = Feeder::new(
-            &SymbolTable::default(),
-            &plan(&[2, 2]),
-            &data,
-            &Learned::default(),
-            &provider(2, None, false),
-        );
+        let short =
+            Feeder::new(&SymbolTable::default(), &plan(&[2, 2]), &data, &Learned::default(), &provider(2, None, false));
         assert_eq!(
             short.err().map(|e| e.message().to_owned()).as_deref(),
             Some("`x` has shape 3x2 in the data, 2x2 in the model")
@@ -587,7 +578,9 @@ mod tests {
     fn an_epoch_can_end_early() {
         let data = data(10, 20_000);
         let plan = plan(&[20_000]);
-        let mut feeder = Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(2, None, false)).expect("feeder");
+        let mut feeder =
+            Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(2, None, false))
+                .expect("feeder");
         let order: Vec<u32> = (0..10).collect();
         let mut count = 0;
         let stopped = feeder.epoch(&order, 0, &mut |_| {
@@ -605,7 +598,9 @@ mod tests {
             let mut data = data(6, width);
             data.dropped = vec![0, 4];
             let plan = plan(&[width]);
-            let mut feeder = Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(4, None, false)).expect("feeder");
+            let mut feeder =
+                Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(4, None, false))
+                    .expect("feeder");
             // Sample 1 of the second batch is row 3 of those kept, from 0; with the two left out it is the sixth.
             let error = feeder.epoch(&[5, 4, 0, 1, 2, 3], 0, &mut |batch| match batch.number {
                 0 => Ok(Flow::Continue),
@@ -620,13 +615,20 @@ mod tests {
     #[test]
     fn shapes_must_fit() {
         let data = data(3, 6);
-        assert!(Feeder::new(&SymbolTable::default(), &plan(&[2, 3]), &data, &Learned::default(), &provider(2, None, false)).is_ok());
-        let error = Feeder::new(&SymbolTable::default(), &plan(&[7]), &data, &Learned::default(), &provider(2, None, false)).err();
+        assert!(
+            Feeder::new(&SymbolTable::default(), &plan(&[2, 3]), &data, &Learned::default(), &provider(2, None, false))
+                .is_ok()
+        );
+        let error =
+            Feeder::new(&SymbolTable::default(), &plan(&[7]), &data, &Learned::default(), &provider(2, None, false))
+                .err();
         assert_eq!(
             error.map(|e| e.message().to_owned()).as_deref(),
             Some("`x` has shape 6 in the data, 7 in the model")
         );
-        let error = Feeder::new(&SymbolTable::default(), &plan(&[6]), &data, &Learned::default(), &provider(4, None, true)).err();
+        let error =
+            Feeder::new(&SymbolTable::default(), &plan(&[6]), &data, &Learned::default(), &provider(4, None, true))
+                .err();
         assert_eq!(error.map(|e| e.id()), Some("batch-size"));
     }
 }

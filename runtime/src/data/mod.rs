@@ -427,9 +427,8 @@ impl Collected {
         inputs: &'r mut Vec<String>,
         targets: &'r mut Vec<TargetHint>,
     ) -> Result<Wanted<'r>> {
-        let given = |name: &str| {
-            self.images.iter().any(|i| i.name == name) || self.arrays.iter().any(|a| a.name == name)
-        };
+        let given =
+            |name: &str| self.images.iter().any(|i| i.name == name) || self.arrays.iter().any(|a| a.name == name);
         let columns = file.names().iter().chain(spec.columns.iter().map(|g| &g.name));
         let clash = columns.filter_map(|c| wanted.find(c)).find(|(_, name)| given(name));
         if let Some((_, name)) = clash {

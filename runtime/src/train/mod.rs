@@ -73,7 +73,8 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
     let seed = options.seed.or(start.meta.as_ref().map(|m| m.seed)).unwrap_or(run.seed);
     let program = cx.engine.program();
     let no_step = || Error::internal("the program has no train step");
-    let feeder = Feeder::new(&program.symbols, program.train.as_ref().ok_or_else(no_step)?, &data, &learned, &section.provider)?;
+    let feeder =
+        Feeder::new(&program.symbols, program.train.as_ref().ok_or_else(no_step)?, &data, &learned, &section.provider)?;
     let order = if section.provider.randomize { Order::shuffled(data.rows, seed, 0) } else { Order::file(data.rows) };
     let validation = match &validation {
         Some((section, data)) => {

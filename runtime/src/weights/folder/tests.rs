@@ -82,11 +82,8 @@ fn kernels_of_every_back_end_become_those_of_keras_2() {
 
 #[test]
 fn recurrent_layers_are_packed() {
-    let states: &[(&str, &[u64], StateRole)] = &[
-        ("r/kernel", &[2, 3], P),
-        ("r/recurrent_kernel", &[1, 3], P),
-        ("r/bias", &[3], P),
-    ];
+    let states: &[(&str, &[u64], StateRole)] =
+        &[("r/kernel", &[2, 3], P), ("r/recurrent_kernel", &[1, 3], P), ("r/bias", &[3], P)];
     let expected = vec![vec![1.0, 3.0, 5.0, 2.0, 4.0, 6.0], vec![7.0, 8.0, 9.0], vec![10.0, 11.0, 12.0]];
     let gates: &[(&str, &[u32], &[f32])] = &[
         ("r+r_W_z:0.kur", &[2, 1], &[1.0, 2.0]),
@@ -108,10 +105,8 @@ fn recurrent_layers_are_packed() {
     assert_eq!(values(states, packed), expected);
     // Both directions of PyTorch lie in one layer.
     let both: &[(&str, &[u64], StateRole)] = &[("r_fwd/kernel", &[1, 2], P), ("r_rev/recurrent_bias", &[2], P)];
-    let torch: &[(&str, &[u32], &[f32])] = &[
-        ("layer_r+weight_ih_l0.kur", &[2, 1], &[1.0, 2.0]),
-        ("layer_r+bias_hh_l0_reverse.kur", &[2], &[3.0, 4.0]),
-    ];
+    let torch: &[(&str, &[u32], &[f32])] =
+        &[("layer_r+weight_ih_l0.kur", &[2, 1], &[1.0, 2.0]), ("layer_r+bias_hh_l0_reverse.kur", &[2], &[3.0, 4.0])];
     assert_eq!(values(both, torch), [[1.0, 2.0], [3.0, 4.0]]);
     let error = refused(&both[..1], torch);
     assert!(error.helps().iter().any(|h| h.contains("`cell: torch`")), "{error}");
@@ -141,13 +136,8 @@ fn lists_parallels_and_highways_are_found() {
 #[test]
 fn what_does_not_fit_is_told() {
     let states: &[(&str, &[u64], StateRole)] = &[("a/kernel", &[2, 1], P), ("hidden/bias", &[1], P)];
-    let error = refused(
-        states,
-        &[
-            ("a+a_kernel:0.kur", &[1, 2], &[1.0, 2.0]),
-            ("hiden+hiden_bias:0.kur", &[1], &[1.0]),
-        ],
-    );
+    let error =
+        refused(states, &[("a+a_kernel:0.kur", &[1, 2], &[1.0, 2.0]), ("hiden+hiden_bias:0.kur", &[1], &[1.0])]);
     assert_eq!((error.id(), error.exit().code()), ("other-model", 1));
     assert_eq!(
         error.helps(),
@@ -178,7 +168,10 @@ fn damaged_files_are_told() {
         (b"\0\0\x0d\x02\0\0\0\x01", "it is cut off"),
         (b"\0\0\x0d\x01\0\0\0\x02\0\0\0\0", "its header promises 8 bytes of values, 4 are there"),
         (b"\0\0\x07\x01\0\0\0\x01\0", "it holds values of the unknown type 0x07"),
-        (b"\0\0\x0e\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", "its header promises more bytes than there are of values, 0 are there"),
+        (
+            b"\0\0\x0e\x03\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff",
+            "its header promises more bytes than there are of values, 0 are there",
+        ),
     ] {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("a+a_bias:0.kur");
