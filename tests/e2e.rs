@@ -499,6 +499,17 @@ fn usage_errors_have_status_two_and_kurfile_errors_three() {
     assert!(stderr(&o).lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{}", stderr(&o));
     let o = p.kurc(&["check", "Kurfile.yml"]);
     succeed(&o);
+    assert!(stderr(&o).contains("no errors ("), "{}", stderr(&o));
+    // Nothing but objects for a program, also when all is well.
+    let o = p.kurc(&["check", "Kurfile.yml", "--format", "json"]);
+    succeed(&o);
+    assert!(stderr(&o).lines().all(|l| serde_json::from_str::<serde_json::Value>(l).is_ok()), "{}", stderr(&o));
+    // A person is shown the first hundred findings, a program all.
+    p.write("many.yml", &format!("model:\n  - input: x\n{}", "  - dens: 3\n".repeat(150)));
+    let o = p.kurc(&["check", "many.yml", "--format", "short"]);
+    fail(&o, 3, &["many.yml:102:", "50 more are not shown"]);
+    assert_eq!(stderr(&o).lines().count(), 101);
+    assert_eq!(stderr(&p.kurc(&["check", "many.yml", "--format", "json"])).lines().count(), 150);
 }
 
 /// Includes on a real disk, and the Kurfile as data: what `dump` prints is a Kurfile with the same dump.

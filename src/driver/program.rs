@@ -223,6 +223,7 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
             softmax: *softmax,
             loss: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.kind.word().to_owned()),
             loss_reads: loss_reads(kurfile, i),
+            metrics: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.metrics.clone()).unwrap_or_default(),
         })
         .collect();
     let train = kurfile.train.as_ref();

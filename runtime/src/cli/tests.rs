@@ -285,6 +285,7 @@ fn class_outputs_vectors_and_left_out_rows() {
         softmax: false,
         loss: None,
         loss_reads: Vec::new(),
+        metrics: Vec::new(),
     };
     let outputs = [output("kind"), output("pos")];
     let render = |format, proba, truth| {

@@ -11,6 +11,7 @@ mod epochs;
 pub mod metrics;
 pub mod progress;
 pub mod save;
+pub mod scores;
 pub mod stop;
 pub mod tables;
 

@@ -5,7 +5,7 @@ mod layers;
 mod optimizer;
 mod sections;
 
-pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent};
+pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent, Regularizer};
 pub use optimizer::{Clip, Curve, Optimizer, OptimizerKind, PLATEAU, PLATEAU_SEEN, ScaleRate, Schedule};
 pub use sections::{CtcLoss, Loss, LossKind, TrainSection};
 
