@@ -111,6 +111,75 @@ loss:
 ",
     ),
     (
+        "yes or no, accumulated",
+        "
+model:
+  - {input: {shape: [5]}, name: x}
+  - dense: 17
+  - activation: tanh
+  - dense: 3
+  - activation: sigmoid
+    name: y
+train:
+  optimizer:
+    name: adamw
+    weight_decay: 0.1
+    accumulate: 1
+    schedule: {name: cosine, steps: 9, warmup: 2, final: 0.1}
+loss: [{target: y, name: binary_crossentropy, label_smoothing: 0.1, class_weights: [1, 3], metrics: [auroc]}]
+",
+    ),
+    (
+        "weighted classes in a sequence",
+        "
+model:
+  - {input: {shape: [7, 5]}, name: x}
+  - dense: 4
+  - activation: softmax
+    name: y
+train: {optimizer: {name: lamb, schedule: {name: step, every: 2, factor: 0.5}}}
+loss: [{target: y, name: categorical_crossentropy, label_smoothing: 0.2, class_weights: [0.5, 1, 2, 3]}]
+",
+    ),
+    (
+        "huber, penalties",
+        "
+model:
+  - {input: {shape: [33]}, name: x}
+  - dense: 17
+    regularizer: {l1: 0.01, l2: 0.02}
+  - activation: relu
+  - dense: 3
+    name: y
+train: {optimizer: {name: rmsprop, clip: {norm: 0.5}, schedule: {name: exponential, every: 3, warmup: 7}}}
+loss: [{target: y, name: huber, delta: 0.3}]
+",
+    ),
+    (
+        "sizes of errors, scaled rate",
+        "
+model:
+  - {input: {shape: [3]}, name: x}
+  - dense: 1
+    name: y
+train: {optimizer: {name: adadelta, scale_rate: w, scale_mode: linear}}
+loss: [{target: y, name: mean_absolute_error}]
+",
+    ),
+    (
+        "signs",
+        "
+model:
+  - {input: {shape: [3]}, name: x}
+  - dense: 7
+  - activation: sigmoid
+  - dense: 1
+    name: y
+train: {optimizer: {name: lion, weight_decay: 0.1, schedule: {name: linear, steps: 50}}}
+loss: [{target: y, name: mean_squared_error}]
+",
+    ),
+    (
         "frozen",
         "
 model:
@@ -201,7 +270,8 @@ fn state(build: &Build) -> Vec<Vec<f32>> {
         .enumerate()
         .map(|(i, s)| {
             let n = usize::try_from(s.len()).expect("small");
-            let positive = s.name.ends_with("variance") || s.name.ends_with("adam.v");
+            let moments = ["variance", "adam.v", "rmsprop.a", "adadelta.a", "adadelta.d", "optimizer:drops"];
+            let positive = moments.iter().any(|m| s.name.ends_with(m));
             let v = draw(1000 + u32::try_from(i).expect("few"), n);
             v.into_iter().map(|x| if positive { 0.5 + x.abs() } else { x * 0.5 }).collect()
         })

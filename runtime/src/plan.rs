@@ -303,6 +303,11 @@ pub enum LibCall {
         /// Length of a row.
         cols: Dim,
     },
+    /// 0, 1, 2 … as f32; buffer y `[len]`.
+    Positions {
+        /// Number of elements.
+        len: Dim,
+    },
     /// Rows of a table by index; buffers table `[rows, width]`, indices `[count]`, y `[count, width]`. An index loses its
     /// fraction; one outside the table is a fault of the data.
     Gather {

@@ -87,6 +87,52 @@ pub struct OutputSpec {
     pub loss: Option<String>,
     /// Data that the loss reads instead of a target named like the output.
     pub loss_reads: Vec<String>,
+    /// What tests and validation measure beside the loss.
+    pub metrics: Vec<MetricSpec>,
+}
+
+/// A measure of a whole data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetricSpec {
+    /// Share of the truth's class among the k likeliest.
+    TopK(u64),
+    /// True positives among all that were found positive; the mean over the classes when there are more than two.
+    Precision,
+    /// Positives that were found; the mean over the classes when there are more than two.
+    Recall,
+    /// Harmonic mean of precision and recall; the mean over the classes when there are more than two.
+    F1,
+    /// Area under the receiver operating characteristic; the mean of each class against the rest.
+    Auroc,
+    /// Share of rows whose likeliest class is the truth.
+    Accuracy,
+    /// Mean of |prediction − truth|, in units of the data.
+    Mae,
+    /// Coefficient of determination: 1 − Σ(prediction − truth)² / Σ(truth − mean truth)².
+    R2,
+}
+
+impl MetricSpec {
+    /// Name in reports.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            MetricSpec::TopK(k) => format!("top_{k}"),
+            MetricSpec::Precision => "precision".to_owned(),
+            MetricSpec::Recall => "recall".to_owned(),
+            MetricSpec::F1 => "f1".to_owned(),
+            MetricSpec::Auroc => "auroc".to_owned(),
+            MetricSpec::Accuracy => "accuracy".to_owned(),
+            MetricSpec::Mae => "mae".to_owned(),
+            MetricSpec::R2 => "r2".to_owned(),
+        }
+    }
+
+    /// Whether it measures numbers; the others measure classes.
+    #[must_use]
+    pub fn is_regression(self) -> bool {
+        matches!(self, MetricSpec::Mae | MetricSpec::R2)
+    }
 }
 
 /// Data and provider of one section.

@@ -9,6 +9,7 @@ use crate::passes::pipeline::OptLevel;
 /// An ahead-of-time compiler for Kurfiles: one native executable that trains, tests, evaluates and predicts.
 #[derive(Debug, Parser)]
 #[command(name = "kurc", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
 #[command(
     after_help = "First steps: `kurc demo` builds, trains and tests a small model and shows each command it runs."
 )]
@@ -196,6 +197,11 @@ pub(super) enum Command {
         /// The id in the brackets of a message, e.g. `shape-mismatch`.
         id: Option<String>,
     },
+    /// Say what a command does, or which layers, losses and optimizers there are.
+    Help {
+        /// `layers`, `losses`, `optimizers`, a single one of them, or a command.
+        topic: Option<String>,
+    },
     /// Run passes over graph IR text and print the result.
     Opt {
         /// A file with graph IR, as `kurc --emit-ir` prints it; `-` reads standard input.
@@ -213,13 +219,14 @@ pub(super) struct DumpArgs {
     /// Merge includes and overrides, but evaluate nothing.
     #[arg(long)]
     pub(super) pre_parse: bool,
-    /// Print JSON instead of YAML.
+    /// Print JSON instead of YAML. What JSON has no number for stands as Python prints it: NaN, Infinity, -Infinity.
     #[arg(long)]
     pub(super) json: bool,
     /// Say where a value comes from, e.g. `--explain train.provider.batch_size` or `--explain model.2.dense`.
     #[arg(long, value_name = "KEY", conflicts_with_all = ["pre_parse", "json"])]
     pub(super) explain: Option<String>,
-    /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable).
+    /// Replace a value of the Kurfile, e.g. `--set train.provider.batch_size=64` (repeatable). The variable `KUR_SET`
+    /// does the same with assignments separated by `;`; `--set` wins.
     #[arg(long, value_name = "KEY=VALUE")]
     pub(super) set: Vec<String>,
 }

@@ -1,6 +1,6 @@
 //! `kurc check`: findings on stderr and, when asked for, the layers on stdout.
 
-use super::args::{CompileArgs, GlobalArgs};
+use super::args::{CompileArgs, FormatArg, GlobalArgs};
 use super::{WORLD, out, show, show_extras, stopped};
 use crate::driver::{Checked, Session};
 use crate::shapes::{table, table_json};
@@ -26,7 +26,10 @@ pub(super) fn check(path: &str, layers: Option<Layers>, args: &CompileArgs, glob
     };
     let status = layers.map_or(0, |form| out(&text(&checked, form, &session)));
     let params = checked.shapes.params().map_or("unknown".to_owned(), |n| n.to_string());
-    say!("{path}: no errors ({} layers, {params} parameters)", checked.kurfile.layers.len());
+    // A line of text among the objects would break what reads them; the exit status says the same.
+    if !matches!(global.format, FormatArg::Json) {
+        say!("{path}: no errors ({} layers, {params} parameters)", checked.kurfile.layers.len());
+    }
     status
 }
 

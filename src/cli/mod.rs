@@ -15,6 +15,7 @@ mod demo;
 mod dump;
 mod explain;
 mod graph;
+mod help;
 mod opt;
 mod run;
 
@@ -80,6 +81,7 @@ fn dispatch(cli: &Cli) -> u8 {
         Some(Command::Graph { kurfile, output, compile }) => graph::graph(kurfile, output.as_deref(), compile, global),
         Some(Command::Demo { dir }) => demo::demo(dir),
         Some(Command::Explain { id }) => explain::explain(id.as_deref(), global),
+        Some(Command::Help { topic }) => help::print(topic.as_deref()),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),
         None => {
             say!("error: no command is given\n\nTry `kurc --help`, or `kurc demo` for a first look.");
@@ -104,6 +106,9 @@ fn internal_error(message: &str) {
     say!("  = help: please report it together with the Kurfile");
 }
 
+/// Findings that a person is shown.
+const SHOWN: usize = 100;
+
 /// Prints findings in source order and gives whether there are errors.
 fn show(session: &Session<'_>, global: &GlobalArgs) {
     let format = match global.format {
@@ -112,11 +117,26 @@ fn show(session: &Session<'_>, global: &GlobalArgs) {
         FormatArg::Json => Format::Json,
     };
     let found = session.sink.sorted();
+    // A program that reads JSON wants all of them, a person does not.
+    let limit = if matches!(format, Format::Json) { found.len() } else { SHOWN };
+    // Of too many the errors come first.
+    let errors = found.iter().filter(|d| d.severity == crate::diag::Severity::Error).count();
+    let mut left = [errors.min(limit), limit.saturating_sub(errors)];
     for d in &found {
+        let left = &mut left[usize::from(d.severity != crate::diag::Severity::Error)];
+        if *left == 0 {
+            continue;
+        }
+        *left -= 1;
         let _ = write!(io::stderr(), "{}", render(d, &session.sources, format));
         if matches!(format, Format::Full { .. }) {
             say!();
         }
+    }
+    match found.len().saturating_sub(limit) {
+        0 => {}
+        1 => say!("1 more is not shown"),
+        more => say!("{more} more are not shown"),
     }
     if let (FormatArg::Full, true) = (global.format, !found.is_empty()) {
         summary(&found);

@@ -187,10 +187,29 @@ impl Sink {
         if self.error_count() > before { Err(Reported(())) } else { Ok(()) }
     }
 
-    /// All findings in source order (those without a place first).
+    /// Changes findings when all of a stage are known, say to add notes.
+    pub fn amend(&mut self, change: impl FnMut(&mut Diagnostic)) {
+        self.found.iter_mut().for_each(change);
+    }
+
+    /// All findings in source order (those without a place first). Those that differ only in the way by which their
+    /// place is used, as every use of a template has its own, are one.
     #[must_use]
     pub fn sorted(&self) -> Vec<Diagnostic> {
-        let mut v = self.found.clone();
+        // Where in `out` a finding is, and how often it was found; never iterated.
+        let mut places: HashMap<(&str, &str, &(Span, String)), usize> = HashMap::new();
+        let mut out: Vec<(Diagnostic, usize)> = Vec::new();
+        for d in &self.found {
+            let first = d.primary.as_ref().map(|at| *places.entry((d.id, &d.message, at)).or_insert(out.len()));
+            match first {
+                Some(i) if i < out.len() => out[i].1 += 1,
+                _ => out.push((d.clone(), 1)),
+            }
+        }
+        let mut v: Vec<Diagnostic> = out
+            .into_iter()
+            .map(|(d, uses)| if uses > 1 { d.note(format!("the same in {uses} uses of this place")) } else { d })
+            .collect();
         v.sort_by_key(|d| d.primary.as_ref().map(|(s, _)| *s));
         v
     }

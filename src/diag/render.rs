@@ -80,7 +80,8 @@ fn excerpt<'a>(d: &'a Diagnostic, file: FileId, sources: &'a SourceMap) -> Snipp
     let end = marks.iter().map(|(_, r, _)| r.end).max().unwrap_or(0);
     let (line, shown) = sources.surroundings(file, &(start..end));
     let marks = marks.into_iter().map(|(kind, range, label)| {
-        let a = kind.span(range.start - shown.start..range.end - shown.start);
+        // A mark may start before the excerpt by a byte order mark, no more.
+        let a = kind.span(range.start.saturating_sub(shown.start)..range.end.saturating_sub(shown.start));
         if label.is_empty() { a } else { a.label(label) }
     });
     Snippet::source(&text[shown.clone()]).line_start(line).path(sources.name(file)).annotations(marks)
@@ -216,6 +217,17 @@ error[unknown-key]: unknown key `sise`
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_byte_order_mark_is_no_column() {
+        let (sources, d) = one("\u{feff}modle: 1\n", 3, 8);
+        let text = render(&d, &sources, PLAIN);
+        assert!(text.contains("--> Kurfile.yml:1:1\n") && text.contains("\n1 | modle: 1\n  | ^^^^^ here"), "{text}");
+        assert!(render(&d, &sources, Format::Short).starts_with("Kurfile.yml:1:1: "));
+        // A place at the mark itself, as that of a whole file is.
+        let (sources, d) = one("\u{feff}modle: 1\n", 0, 0);
+        assert!(render(&d, &sources, PLAIN).contains("--> Kurfile.yml:1:1\n"));
     }
 
     #[test]

@@ -23,6 +23,11 @@ struct File {
 }
 
 impl File {
+    /// Bytes of a byte order mark at the start.
+    fn mark(&self) -> usize {
+        if self.text.starts_with('\u{feff}') { '\u{feff}'.len_utf8() } else { 0 }
+    }
+
     /// 0-based line of an offset.
     fn line_of(&self, offset: usize) -> usize {
         self.lines.partition_point(|start| *start <= offset).saturating_sub(1)
@@ -56,7 +61,9 @@ impl SourceMap {
         let Some(file) = self.files.get(span.file.0 as usize) else { return (1, 1) };
         let at = floor_boundary(&file.text, span.start as usize);
         let line = file.line_of(at);
-        let col = file.text[file.lines[line]..at].chars().count();
+        // A byte order mark is no character that an editor counts.
+        let start = (file.lines[line] + if line == 0 { file.mark() } else { 0 }).min(at);
+        let col = file.text[start..at].chars().count();
         let one_based = |n: usize| u32::try_from(n + 1).unwrap_or(u32::MAX);
         (one_based(line), one_based(col))
     }
@@ -75,7 +82,8 @@ impl SourceMap {
         let Some(file) = self.files.get(id.0 as usize) else { return (1, 0..0) };
         let first = file.line_of(range.start).saturating_sub(MARGIN);
         let behind = file.line_of(range.end) + MARGIN + 1;
-        (first + 1, file.lines[first]..file.lines.get(behind).copied().unwrap_or(file.text.len()))
+        let start = if first == 0 { file.mark() } else { file.lines[first] };
+        (first + 1, start..file.lines.get(behind).copied().unwrap_or(file.text.len()))
     }
 }
 

@@ -146,6 +146,7 @@ fn call_text(call: &Call, p: &Program) -> String {
             format!("{} rows={} cols={}", if *log { "log_softmax" } else { "softmax" }, d(rows), d(cols))
         }
         Call::Lib(LibCall::ArgMax { rows, cols }) => format!("argmax rows={} cols={}", d(rows), d(cols)),
+        Call::Lib(LibCall::Positions { len }) => format!("positions len={}", d(len)),
         Call::Lib(LibCall::Concat { outer, inner, parts }) => {
             let parts: Vec<String> = parts.iter().map(d).collect();
             format!("concat outer={} parts=[{}] inner={}", d(outer), parts.join(", "), d(inner))

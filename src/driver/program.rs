@@ -78,8 +78,12 @@ pub(super) fn probe(
     });
     let found = data::probe(&section, &inputs, &hints)?;
     let reshapes = section.data.iter().all(|s| matches!(s, SupplierSpec::Csv(_)));
-    let shape =
-        |s: ProbedSource| (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone(), reshapes });
+    let shape = |mut s: ProbedSource| {
+        if let Some(first) = s.shape.first_mut().filter(|_| s.variable) {
+            *first = 0;
+        }
+        (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone(), reshapes })
+    };
     Ok(Some(found.sources.into_iter().map(shape).collect()))
 }
 
@@ -219,6 +223,7 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
             softmax: *softmax,
             loss: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.kind.word().to_owned()),
             loss_reads: loss_reads(kurfile, i),
+            metrics: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.metrics.clone()).unwrap_or_default(),
         })
         .collect();
     let train = kurfile.train.as_ref();

@@ -105,6 +105,10 @@ pub fn infer(op: &Op, args: &[&Type], given: Option<&Type>) -> Result<Type, Stri
             0 => Err("needs at least one axis".to_owned()),
             _ => Ok(args[0].clone()),
         },
+        Op::Positions => match need()? {
+            to if to.rank() == 1 => Ok(to),
+            _ => Err("has one axis".to_owned()),
+        },
         Op::ArgMax => {
             let mut shape = args[0].shape.clone();
             *shape.last_mut().ok_or("needs at least one axis")? = Dim::ONE;

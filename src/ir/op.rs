@@ -76,6 +76,8 @@ pub enum Op {
     },
     /// Index of the first maximum along the last axis, which stays with size 1.
     ArgMax,
+    /// 0, 1, 2 … along the only axis of the result.
+    Positions,
     /// One or more operands, one behind the other along an axis.
     Concat {
         /// The axis.
@@ -264,6 +266,7 @@ pub const TABLE: &[OpInfo] = &[
     row!("softmax", ["x"], Library, Ulp(8), "softmax over the last axis"),
     row!("log_softmax", ["x"], Library, Ulp(8), "logarithm of the softmax over the last axis"),
     row!("argmax", ["x"], Library, Exact, "index of the first maximum along the last axis"),
+    row!("positions", [], Library, Exact, "0, 1, 2 … along the result's axis"),
     row!("gru", ["xw", "u"], Library, Reduce, "GRU through time, reset before the product"),
     row!("gru_after", ["xw", "u", "bias"], Library, Reduce, "GRU through time, reset after the product"),
     row!("lstm", ["xw", "u"], Library, Reduce, "LSTM through time"),
@@ -333,6 +336,7 @@ impl Op {
             Op::Softmax { log: false } => "softmax",
             Op::Softmax { log: true } => "log_softmax",
             Op::ArgMax => "argmax",
+            Op::Positions => "positions",
             Op::Rnn(a) => match a.cell {
                 RnnCell::Gru => "gru",
                 RnnCell::GruAfter => "gru_after",

@@ -12,7 +12,7 @@ use crate::diag::{Diagnostic, Reported, Sink, SourceMap};
 use crate::ir::graph::{Builder, Graph, GraphResult, Layer, LayerRef, Node, NodeId, Role};
 use crate::ir::op::Op;
 use crate::ir::types::Type;
-use crate::model::types::{DataShape, Kurfile, Layer as KurLayer, LayerId, LossKind};
+use crate::model::types::{DataShape, Kurfile, Layer as KurLayer, LayerId};
 use crate::shapes::Shapes;
 
 /// Which step a graph is for.
@@ -138,16 +138,17 @@ pub fn lower(
         let value = layers::lower(&mut cx, layer, at, &inputs)?;
         cx.values.push(Some(value));
     }
-    let mut regression = vec![false; kurfile.outputs.len()];
-    for l in kurfile.losses.iter().filter(|l| l.kind == LossKind::MeanSquaredError) {
-        regression[l.output] = true;
+    let mut measured = vec![false; kurfile.outputs.len()];
+    for l in kurfile.losses.iter().filter(|l| l.kind.is_regression() || !l.metrics.is_empty()) {
+        measured[l.output] = true;
     }
     let mut outputs = Vec::new();
-    for (o, regression) in kurfile.outputs.iter().zip(regression) {
+    for (o, measured) in kurfile.outputs.iter().zip(measured) {
         let Some(v) = cx.value(o.layer) else { continue };
         outputs.push((cx.graph.shape(v.node)[1..].to_vec(), v.logits.is_some()));
-        // The test step leaves regressions behind too, so that errors can be told in the units of a scaled target.
-        if mode == Mode::Infer || mode == Mode::Test && regression {
+        // The test step leaves regressions behind too, so that errors can be told in the units of a scaled target, and
+        // whatever the runtime measures over the whole set.
+        if mode == Mode::Infer || mode == Mode::Test && measured {
             cx.graph.results.push(GraphResult { role: Role::Output(o.name.clone()), value: v.node });
         }
     }

@@ -414,6 +414,7 @@ fn library(g: &Graph, cluster: &Cluster, layer: Option<u32>) -> Draft {
             let (rows, cols) = rows_cols(shape(0));
             LibCall::Softmax { rows, cols, log: *log }
         }
+        Op::Positions => LibCall::Positions { len: node.ty.len() },
         Op::Rnn(a) => LibCall::Rnn(rnn_geometry(a, &node.ty.shape)),
         Op::RnnGrad(a, of) => LibCall::RnnGrad(rnn_geometry(a, shape(0)), *of),
         Op::RnnGradWeight(a) => LibCall::RnnGradWeight(rnn_geometry(a, shape(0))),

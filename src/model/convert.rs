@@ -33,11 +33,13 @@ pub(super) fn written(value: &Value) -> Option<String> {
 pub(super) fn whole(cx: &mut Cx<'_>, value: &Value, what: &str, min: u64) -> Result<u64, Reported> {
     let expected = if min == 0 { "a whole number".to_owned() } else { format!("a whole number of at least {min}") };
     let Some(n) = integral(value) else { return Err(cx.fail(wrong_type(value, what, &expected))) };
+    // Such numbers only come from mistakes, and products of them would overflow.
+    if n >= 1 << 48 {
+        return Err(cx.fail(out_of_range(value, what, "a whole number below 2⁴⁸")));
+    }
     match u64::try_from(n) {
-        // Such numbers only come from mistakes, and products of them would overflow.
-        Ok(n) if n >= 1 << 48 => Err(cx.fail(out_of_range(value, what, "a whole number below 2⁴⁸"))),
         Ok(n) if n >= min => Ok(n),
-        _ => Err(cx.fail(out_of_range(value, what, &expected))),
+        _ => Err(cx.fail(out_of_range(value, what, &format!("a whole number of at least {min}")))),
     }
 }
 

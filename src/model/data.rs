@@ -4,7 +4,7 @@ use crate::diag::{FileId, Reported, Sink, SourceMap};
 use crate::frontend::{Value, World, include};
 
 use super::cx::Cx;
-use super::{Loader, Overrides, engine, resolved};
+use super::{Loader, Overrides, blame, engine, resolved};
 
 /// A Kurfile without its types.
 #[derive(Clone, Debug)]
@@ -49,7 +49,9 @@ pub fn data(
     let (file, root) = merged(world, path, overrides, sources, sink)?;
     let engine = engine(world, path, &root);
     let cx = Cx::new(world, sources, sink, &engine);
-    let mut loader = Loader::new(cx, root, file, path);
+    let mut loader = Loader::new(cx, root.clone(), file, path);
     let state = loader.run().map(|_| ());
-    Ok(Data { resolved: resolved::root(&loader.printed), parsed: loader.root, state })
+    let data = Data { resolved: resolved::root(&loader.printed), parsed: loader.root, state };
+    blame::note(&engine, &root, sources, sink);
+    Ok(data)
 }

@@ -80,7 +80,8 @@ fn layer(l: &Layer) -> String {
     let inputs: Vec<String> = l.inputs.iter().map(|id| id.0.to_string()).collect();
     let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
     let freeze = if l.freeze { " frozen" } else { "" };
-    format!("{} {}{}{freeze}{from}", l.name, l.kind.word(), arguments(&l.kind))
+    let regularizer = l.regularizer.map_or(String::new(), |r| format!(" regularizer l1 {} l2 {}", r.l1, r.l2));
+    format!("{} {}{}{freeze}{regularizer}{from}", l.name, l.kind.word(), arguments(&l.kind))
 }
 
 fn arguments(kind: &LayerKind) -> String {

@@ -211,12 +211,15 @@ impl Order<'_, '_, '_> {
         let Unit { key, value, .. } = self.units[unit];
         let mut found = Sink::default();
         let result = self.cx.engine.eval_deep(value, &self.cx.scope, self.cx.sources, &mut found);
+        // A template that gives itself settles at once, and is a circle all the same.
+        let same = |v: &Value| matches!(v.kind, Kind::Str(..)) && v.same(value) && circled == [unit];
         let result = match result {
             Err(_) if !circled.is_empty() => {
                 let units: Vec<(&str, &Value)> =
                     circled.iter().map(|i| (self.label(*i), self.units[*i].value)).collect();
                 Err(self.cx.sink.fail(circle(self.name, &units)))
             }
+            Ok(v) if same(&v) => Err(self.cx.sink.fail(circle(self.name, &[(self.label(unit), value)]))),
             other => {
                 for d in found.sorted() {
                     self.cx.sink.push(d);

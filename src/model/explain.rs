@@ -10,6 +10,8 @@ use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span, did_you_mean};
 use crate::frontend::value::{Kind, Via};
 use crate::frontend::{Value, World, print, python};
 
+use super::blame;
+use super::containers::Node;
 use super::cx::Cx;
 use super::data::merged;
 use super::overrides::{Segment, VARIABLE, parse_path, spelling};
@@ -53,12 +55,17 @@ struct Found {
     value: Option<Value>,
     /// Whether it is evaluated only where it is used.
     lazy: bool,
+    /// What its template uses: paths, values, places.
+    uses: Vec<(String, Value, Span)>,
+    /// The items of the expanded model that it stands for, when it is an entry of `model` and they are others.
+    expanded: Option<Vec<usize>>,
     /// What it replaces, with the path that was replaced as a whole when that was a collection around it.
     replaced: Vec<(Value, Option<String>)>,
 }
 
 /// Follows a path through the written tree and the evaluated one.
 fn walk(loader: &mut Loader<'_>, root: Value, segments: &[Segment]) -> Result<Found, Box<Diagnostic>> {
+    let tree = root.clone();
     let first = segments.first().map(|s| s.text.as_str()).unwrap_or_default();
     let lazy = !matches!(first, "settings" | "loss") && !super::sections::is_data_section(first);
     let parsed = loader.root.clone();
@@ -68,13 +75,26 @@ fn walk(loader: &mut Loader<'_>, root: Value, segments: &[Segment]) -> Result<Fo
         raw: root,
         part: false,
         lazy,
+        uses: Vec::new(),
+        expanded: None,
         replaced: Vec::new(),
     };
-    for segment in segments {
-        at.step(loader, segment)?;
+    for (depth, segment) in segments.iter().enumerate() {
+        let step = at.step(loader, segment);
+        if first == "model" && depth == 1 {
+            step.map_err(|d| Box::new(told_apart(*d, loader, &tree, segment)))?;
+            at.expanded = segment.index.and_then(|i| expansion(loader, &tree, i));
+        } else {
+            step?;
+        }
     }
     if at.lazy && at.value.is_none() {
         at.value = loader.cx.deep(&at.raw).ok();
+    }
+    let uses = if at.raw.as_str().is_some() { blame::used(loader.cx.engine, &tree, &at.raw) } else { Vec::new() };
+    for (path, written) in uses {
+        let value = path.split('.').try_fold(&loader.root, |v, key| v.get(key)).unwrap_or(written);
+        at.uses.push((path, value.clone(), written.span));
     }
     Ok(at)
 }
@@ -112,9 +132,9 @@ impl Found {
         let mut out = String::new();
         let shown = self.value.as_ref().unwrap_or(&self.raw);
         match &shown.kind {
-            Kind::Map(m) if !m.is_empty() => line(&mut out, 0, &format!("{} has {} keys", self.path, m.len())),
+            Kind::Map(m) if !m.is_empty() => line(&mut out, 0, &format!("{} has {}", self.path, count(m.len(), "key"))),
             Kind::List(v) | Kind::Tuple(v) if !v.is_empty() => {
-                line(&mut out, 0, &format!("{} has {} items", self.path, v.len()));
+                line(&mut out, 0, &format!("{} has {}", self.path, count(v.len(), "item")));
             }
             _ => line(&mut out, 0, &format!("{} = {}", self.path, print::json_line(shown))),
         }
@@ -133,8 +153,19 @@ impl Found {
                 }
             }
         }
+        for (path, value, span) in &self.uses {
+            line(&mut out, 2, &format!("{path} = {} {}", print::json_line(value), at(*span, sources)));
+        }
         line(&mut out, 1, &place(&self.raw, sources));
         way(&mut out, &self.raw, sources);
+        match self.expanded.as_deref() {
+            None => {}
+            Some([]) => line(&mut out, 1, "nothing of the model that `kurc dump` prints"),
+            Some([one]) => line(&mut out, 1, &format!("item {one} of the expanded model that `kurc dump` prints")),
+            Some([one, .., last]) => {
+                line(&mut out, 1, &format!("items {one} to {last} of the expanded model that `kurc dump` prints"));
+            }
+        }
         for (lost, whole) in &self.replaced {
             let whole = whole.as_ref().map_or(String::new(), |p| format!(", with the whole of {p}"));
             let at = place(lost, sources);
@@ -145,6 +176,39 @@ impl Found {
             leaves(&mut out, &self.path, shown, sources);
         }
         out
+    }
+}
+
+/// The place of the entry of `model` that a node was made from: its own, or that of the template's use around it.
+pub(super) fn entry_of(node: &Node) -> Span {
+    let steps = std::iter::successors(node.via.as_deref(), |o| o.parent.as_deref());
+    steps.filter(|o| o.via == Via::Template).last().map_or(node.span, |o| o.span)
+}
+
+/// The entry of `model`, as written, that each item of the expanded model comes from.
+fn entries(loader: &Loader<'_>, root: &Value) -> Option<Vec<usize>> {
+    let written = root.get("model")?.as_list()?;
+    let entry = |place: &Span| {
+        let before = |v: &Value| v.span.file == place.file && v.span.start <= place.start;
+        written.iter().rposition(before)
+    };
+    loader.places.iter().map(entry).collect()
+}
+
+/// The items of the expanded model that come from one entry; none when these are the entry itself.
+fn expansion(loader: &Loader<'_>, root: &Value, index: usize) -> Option<Vec<usize>> {
+    let entries = entries(loader, root)?;
+    let items: Vec<usize> = entries.iter().enumerate().filter(|(_, e)| **e == index).map(|(i, _)| i).collect();
+    (!entries.is_empty() && items != [index]).then_some(items)
+}
+
+/// Says of an unknown item of `model` which entry the item of the expanded model comes from.
+fn told_apart(d: Diagnostic, loader: &Loader<'_>, root: &Value, segment: &Segment) -> Diagnostic {
+    let Some(index) = segment.index else { return d };
+    let d = d.note("items are counted as they are written: a loop, or the use of a template, is one");
+    match entries(loader, root).and_then(|e| e.get(index).copied()) {
+        Some(entry) => d.help(format!("item {index} of the model that `kurc dump` prints comes from `model.{entry}`")),
+        None => d,
     }
 }
 
@@ -184,7 +248,7 @@ fn place(value: &Value, sources: &SourceMap) -> String {
     at(value.span, sources)
 }
 
-fn at(span: Span, sources: &SourceMap) -> String {
+pub(super) fn at(span: Span, sources: &SourceMap) -> String {
     let name = sources.name(span.file);
     if name == "--set" || name == VARIABLE {
         return format!("set by `{name} {}`", sources.text(span.file)).replace("KUR_SET ", "KUR_SET=");
@@ -211,6 +275,11 @@ fn line(out: &mut String, depth: usize, text: &str) {
     let _ = writeln!(out, "{}{text}", "  ".repeat(depth));
 }
 
+/// `1 key`, `2 keys`.
+fn count(n: usize, what: &str) -> String {
+    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
+}
+
 /// A step of the path leads nowhere.
 fn unknown(segment: &Segment, value: Option<&Value>, path: &str) -> Diagnostic {
     let here = if path.is_empty() { "this Kurfile".to_owned() } else { format!("`{path}`") };
@@ -218,12 +287,13 @@ fn unknown(segment: &Segment, value: Option<&Value>, path: &str) -> Diagnostic {
     match value.map(|v| &v.kind) {
         Some(Kind::List(v) | Kind::Tuple(v)) if segment.index.is_none() => {
             d(format!("{here} is a list, so it has no key `{}`", segment.text), "expected a position")
-                .help(format!("give the position of one of its {} items, counted from 0", v.len()))
+                .help(format!("give the position of one of its {}, counted from 0", count(v.len(), "item")))
         }
         Some(Kind::List(v) | Kind::Tuple(v)) => {
             let d = d(format!("{here} has no item {}", segment.text), "no such item");
             match v.len() {
                 0 => d.note("the list is empty"),
+                1 => d.note("its only item is 0"),
                 n => d.note(format!("its items are 0 to {}", n - 1)),
             }
         }

@@ -4,7 +4,8 @@ use crate::diag::{Reported, did_you_mean};
 use crate::frontend::Value;
 
 use super::cx::Cx;
-use super::report::keys::{missing_key, unknown_key};
+use super::report::keys::{missing_key, unknown_pair};
+use super::report::meant;
 use super::report::values::wrong_type;
 use super::table::{self, Key};
 
@@ -67,9 +68,10 @@ impl<'v> Fields<'v> {
         keys: &'static [Key],
         foreign: &[&str],
     ) -> Result<Fields<'v>, Reported> {
-        let mut meant = Vec::new();
+        let mut misspelled = Vec::new();
         let Some(entries) = map.as_map() else {
-            return Err(cx.fail(wrong_type(map, &what, "a mapping (`key: value` lines)")));
+            let d = wrong_type(map, &what, "a mapping (`key: value` lines)");
+            return Err(cx.fail(meant::with_example(d, &what, map)));
         };
         for e in entries {
             let name = e.key.as_str().unwrap_or_default();
@@ -87,15 +89,16 @@ impl<'v> Fields<'v> {
                 None if foreign => {}
                 None => {
                     let known: Vec<&'static str> = keys.iter().map(|k| k.name).collect();
-                    let reported = cx.fail(unknown_key(&e.key, &what, &known));
-                    if let Some(near) = did_you_mean(name, known.iter().copied()) {
+                    let reported = cx.fail(unknown_pair(&e.key, Some(&e.value), &what, &known));
+                    let near = meant::key(name, &known).or_else(|| did_you_mean(name, known.iter().copied()));
+                    if let Some(near) = near {
                         let key = known.iter().copied().find(|k| *k == near);
-                        meant.extend(key.map(|k| (k, reported)));
+                        misspelled.extend(key.map(|k| (k, reported)));
                     }
                 }
             }
         }
-        Ok(Fields { map, what, meant })
+        Ok(Fields { map, what, meant: misspelled })
     }
 
     /// What the mapping is, as errors name it.

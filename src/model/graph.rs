@@ -62,6 +62,7 @@ pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> R
                     inputs: sources,
                     kind: with_children(kind, &n.children),
                     freeze: n.freeze,
+                    regularizer: n.regularizer,
                     via: n.via.clone(),
                 };
                 layers.push(layer);
@@ -100,6 +101,7 @@ fn with_children(kind: &LayerKind, children: &[Node]) -> LayerKind {
                     inputs: Vec::new(),
                     kind: with_children(kind, &n.children),
                     freeze: n.freeze,
+                    regularizer: n.regularizer,
                     via: n.via.clone(),
                 }),
                 NodeKind::Pass | NodeKind::Broken | NodeKind::Reuse(_) => None,

@@ -3,6 +3,7 @@
 //! [`load`] is the way in. It evaluates section by section in Kur's order (kur-reference 1.3), because later sections
 //! see earlier ones in their templates, and it reports as many mistakes as it can find in one run.
 
+mod blame;
 mod containers;
 mod convert;
 mod cx;
@@ -12,6 +13,7 @@ mod evaluate;
 mod explain;
 mod fields;
 mod graph;
+pub mod help;
 mod lint;
 mod overrides;
 mod report;
@@ -60,7 +62,9 @@ pub fn load(
     let (file, root) = merged(world, path, overrides, sources, sink)?;
     let engine = engine(world, path, &root);
     let cx = Cx::new(world, sources, sink, &engine);
-    Loader::new(cx, root, file, path).run()
+    let kurfile = Loader::new(cx, root.clone(), file, path).run();
+    blame::note(&engine, &root, sources, sink);
+    kurfile
 }
 
 /// The template engine of a Kurfile. Whether undefined names are errors must be known before anything is evaluated.
@@ -79,12 +83,14 @@ struct Loader<'a> {
     path: String,
     /// Evaluated sections by canonical name, for `Kurfile::resolved`.
     printed: Vec<(&'static str, Value)>,
+    /// Where the entry of `model` stands that each item of the expanded model comes from.
+    places: Vec<Span>,
 }
 
 impl<'a> Loader<'a> {
     fn new(cx: Cx<'a>, root: Value, file: FileId, path: &str) -> Loader<'a> {
         let path = expand_path(cx.world, path);
-        Loader { cx, parsed: LiveTree::new(&root), root, file, path, printed: Vec::new() }
+        Loader { cx, parsed: LiveTree::new(&root), root, file, path, printed: Vec::new(), places: Vec::new() }
     }
 
     fn run(&mut self) -> Result<Kurfile, Reported> {
@@ -205,7 +211,10 @@ impl<'a> Loader<'a> {
         let before = self.cx.sink.error_count();
         let value = self.cx.eval(&entry.value)?;
         if value.is_null() || value.as_list().is_some_and(<[Value]>::is_empty) {
-            return Err(self.cx.fail(report::keys::missing_model(&entry.key)));
+            return Err(self.cx.fail(report::keys::empty_model(&entry.key)));
+        }
+        if let Some(d) = report::keys::missing_blank(&value) {
+            return Err(self.cx.fail(d));
         }
         let items = convert::list(&mut self.cx, &value, "`model`", "a list of layers (`- dense: 10`)")?;
         let templates = root.get("templates").map(|v| Templates::read(&mut self.cx, v)).unwrap_or_default();
@@ -216,6 +225,7 @@ impl<'a> Loader<'a> {
         let nodes = containers::resolve_reuse(&mut self.cx, expander);
         let list = Value::new(Kind::List(resolved::entries(&nodes)), entry.key.span);
         self.printed.push(("model", list));
+        self.places = nodes.iter().map(explain::entry_of).collect();
         graph::connect(&mut self.cx, nodes, before)
     }
 

@@ -10,7 +10,7 @@ use pest::iterators::Pair;
 
 use crate::diag::{Diagnostic, FileId, Reported, Sink, SourceMap, Span};
 use crate::frontend::value::{Entry, Kind};
-use crate::frontend::{Value, yaml};
+use crate::frontend::{Value, print, yaml};
 
 use super::report::values::found;
 use super::sections::SECTIONS;
@@ -128,17 +128,31 @@ pub(super) fn parse_path(text: &str, file: FileId, sink: &mut Sink) -> Result<Ve
 fn segments(path: Pair<'_, Rule>, file: FileId) -> Vec<Segment> {
     let one = |segment: Pair<'_, Rule>| {
         let at = segment.as_span();
-        let span = Span::new(file, at.start(), at.end());
         let inner = segment.into_inner().next();
         let plain = inner.as_ref().map_or("", |p| p.as_str()).to_owned();
         let (text, index) = match inner.as_ref().map(Pair::as_rule) {
             Some(Rule::index) => (plain.clone(), plain.parse().ok()),
             Some(Rule::quoted) => (plain.trim_matches('"').to_owned(), None),
-            _ => (plain, None),
+            _ => {
+                // Blanks around a key are no part of it.
+                let key = plain.trim().to_owned();
+                let index = key.parse().ok().filter(|_| key.bytes().all(|b| b.is_ascii_digit()));
+                (key, index)
+            }
         };
+        let blanks = plain_blanks(at.as_str());
+        let span = Span::new(file, at.start() + blanks.0, at.end() - blanks.1);
         Segment { text, index, span }
     };
     path.into_inner().map(one).collect()
+}
+
+/// Bytes of white space at both ends of a text that has more than that.
+fn plain_blanks(text: &str) -> (usize, usize) {
+    if text.trim().is_empty() {
+        return (0, 0);
+    }
+    (text.len() - text.trim_start().len(), text.len() - text.trim_end().len())
 }
 
 fn one(name: &str, text: &str, file: FileId, sink: &mut Sink) -> Result<Override, Reported> {
@@ -183,6 +197,7 @@ fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Box<Diagn
             at.kind = Kind::Map(Vec::new());
         }
         let here = found(at);
+        let text = at.as_str().map(str::to_owned);
         at = match (&mut at.kind, segment.index) {
             (Kind::List(items), Some(i)) => {
                 let len = items.len();
@@ -194,6 +209,9 @@ fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Box<Diagn
                 let i = match map.iter().position(|e| e.key.written.as_deref() == Some(&name)) {
                     Some(i) => i,
                     None => {
+                        if let Some((list, position)) = subscript(map, &name) {
+                            return Err(Box::new(written_in_brackets(segment, list, position)));
+                        }
                         fresh = depth + 1 == path.len();
                         let null = Value::new(Kind::Null, segment.span);
                         map.push(Entry { key: Value::text(&name, segment.span), value: null });
@@ -202,7 +220,13 @@ fn put(root: &mut Value, path: &[Segment], value: Value) -> Result<(), Box<Diagn
                 };
                 &mut map[i].value
             }
-            _ => return Err(Box::new(not_a_collection(segment, &here))),
+            _ => {
+                let d = not_a_collection(segment, &here);
+                return Err(Box::new(match whole(path, depth, text.as_deref(), &value) {
+                    Some(set) => d.help(format!("set all of it: `--set '{set}'`")),
+                    None => d.help("end the path one step earlier"),
+                }));
+            }
         };
     }
     let old = std::mem::replace(at, value);
@@ -227,6 +251,7 @@ fn no_item(segment: &Segment, len: usize) -> Diagnostic {
         .at(segment.span, "no such item");
     match len {
         0 => d.note("the list is empty"),
+        1 => d.note("its only item is 0"),
         n => d.note(format!("its items are 0 to {}", n - 1)),
     }
 }
@@ -234,11 +259,35 @@ fn no_item(segment: &Segment, len: usize) -> Diagnostic {
 fn not_an_index(segment: &Segment, len: usize) -> Diagnostic {
     Diagnostic::error("bad-override", format!("`{}` is asked of a list", segment.text))
         .at(segment.span, "expected a position")
-        .help(format!("give the position of one of its {len} items, counted from 0"))
+        .help(match len {
+            1 => "give the position of its only item, 0".to_owned(),
+            _ => format!("give the position of one of its {len} items, counted from 0"),
+        })
 }
 
 fn not_a_collection(segment: &Segment, here: &str) -> Diagnostic {
     Diagnostic::error("bad-override", format!("`{}` leads into {here}, which has no keys", segment.text))
         .at(segment.span, "cannot go further")
-        .help("end the path one step earlier")
+}
+
+/// The assignment of a mapping where the name alone stands: `optimizer: adam` is short for `optimizer: {name: adam}`.
+fn whole(path: &[Segment], depth: usize, text: Option<&str>, value: &Value) -> Option<String> {
+    let short = path.get(depth.checked_sub(1)?)?;
+    let name = text.filter(|_| short.text == "optimizer" && depth + 1 == path.len())?;
+    let before: Vec<&str> = path[..depth].iter().map(|s| s.text.as_str()).collect();
+    let value = value.written.as_deref().map_or_else(|| print::json_line(value), str::to_owned);
+    Some(format!("{}={{name: {name}, {}: {value}}}", before.join("."), path[depth].text))
+}
+
+/// `sizes[0]` as the key of a list that stands in a mapping, and the position.
+fn subscript<'t>(map: &[Entry], name: &'t str) -> Option<(&'t str, &'t str)> {
+    let (key, rest) = name.split_once('[')?;
+    let position = rest.strip_suffix(']').filter(|p| !p.is_empty() && p.bytes().all(|b| b.is_ascii_digit()))?;
+    map.iter().any(|e| e.key.as_str() == Some(key)).then_some((key, position))
+}
+
+fn written_in_brackets(segment: &Segment, list: &str, position: &str) -> Diagnostic {
+    Diagnostic::error("bad-override", format!("there is no key `{}`", segment.text))
+        .at(segment.span, "brackets are a part of the key here")
+        .help(format!("write the position behind a dot: `{list}.{position}`"))
 }

@@ -25,11 +25,10 @@ pub fn schema() -> Json {
     json!({
         "$schema": "https://json-schema.org/draft/2020-12/schema",
         "title": "Kurfile",
-        "description": "A deep-learning model, its data and its training, as kurc reads it",
+        "description": "A deep-learning model, its data and its training, as kurc reads it; `model` may stand in another file that includes this one",
         "type": "object",
         "properties": properties,
         "additionalProperties": false,
-        "anyOf": [{ "required": ["model"] }, { "required": ["include"] }],
         "$defs": {
             "template": {
                 "description": "a Jinja2 template that gives the value",

@@ -129,6 +129,7 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
         | Op::PoolGrad(_)
         | Op::Softmax { .. }
         | Op::ArgMax
+        | Op::Positions
         | Op::Rnn(_)
         | Op::RnnGrad(..)
         | Op::RnnGradWeight(_)

@@ -7,7 +7,7 @@ use crate::diag::{Diagnostic, Sink, SourceMap, Span};
 use crate::model::types::{DataShape, Kurfile, Layer, LayerId, LayerKind};
 
 /// Elements of one tensor, or of one sample of a layer, beyond which a model is refused: 256 GiB of f32.
-const MAX_ELEMENTS: u64 = 1 << 36;
+pub(super) const MAX_ELEMENTS: u64 = 1 << 36;
 
 /// What an input is that has neither a shape nor data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -1,8 +1,8 @@
 //! Rules of the layers beyond Kur's language: shape of the input -> output shape and weights.
 
-use super::infer::{Cx, Seen, Weights};
+use super::infer::{Cx, MAX_ELEMENTS, Seen, Weights};
 use super::rules::features;
-use super::{Size, shape_text};
+use super::{Size, report, shape_text};
 use crate::model::types::{Layer, Spanned};
 
 /// One number for each spatial axis, of which a single one holds for all; `None` when they do not fit, which is
@@ -140,7 +140,15 @@ pub(super) fn attention<'a>(
     heads: &Spanned<u64>,
     weights: &mut Weights,
 ) -> Option<Vec<Size>> {
-    let (_, last) = sequence(cx, layer, x)?;
+    let (steps, last) = sequence(cx, layer, x)?;
+    if let Size::Known(n) = steps {
+        // Every head compares all steps with all others.
+        let scores = n.saturating_mul(n).saturating_mul(heads.value.max(2));
+        if scores > MAX_ELEMENTS {
+            cx.push(layer, report::large_sample(layer, &[Size::Known(heads.value), steps, steps]));
+            return None;
+        }
+    }
     match features(cx, layer, "attention", x, Some(last))? {
         None => weights.unknown = true,
         Some(n) if !n.is_multiple_of(heads.value) => {

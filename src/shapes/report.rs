@@ -60,7 +60,7 @@ impl<'a> Cx<'a, '_> {
         }
         let dots = if trail.len() > SHOWN { "… -> " } else { "" };
         trail.truncate(SHOWN);
-        let chain: Vec<String> = trail.iter().rev().map(|(layer, shape)| self.step(layer, shape)).collect();
+        let chain: Vec<String> = trail.iter().rev().map(|(layer, shape)| self.step(layer, shape, span)).collect();
         d = d.note(format!("shapes so far: {dots}{}", chain.join(" -> ")));
         if matches!(from.place, Place::Inside(..)) {
             let seen = shape_text(Some(&from.shape));
@@ -70,13 +70,18 @@ impl<'a> Cx<'a, '_> {
         None
     }
 
-    fn step(&self, layer: &Layer, shape: &[Size]) -> String {
+    /// One layer on the way to the place `from`, with its file when that is another one.
+    fn step(&self, layer: &Layer, shape: &[Size], from: Span) -> String {
         let line = self.sources.line(layer.span);
+        let file = match self.sources.name(layer.span.file) {
+            name if layer.span.file != from.file => format!(" of {name}"),
+            _ => String::new(),
+        };
         let what = match &layer.kind {
             LayerKind::Input { .. } => format!("input `{}`", layer.name),
             kind => kind.word().to_owned(),
         };
-        format!("{what} (line {line}) {}", shape_text(Some(shape)))
+        format!("{what} (line {line}{file}) {}", shape_text(Some(shape)))
     }
 }
 

@@ -112,6 +112,9 @@ fn of_unknown(kind: &LayerKind, weights: &mut Weights) -> Option<Vec<Size>> {
 fn input(cx: &mut Cx<'_, '_>, layer: &Layer, given: Option<&Spanned<Vec<Option<u64>>>>) -> Option<Vec<Size>> {
     let data = cx.data.iter().find(|d| d.name == layer.name);
     let known = |shape: &[u64]| -> Vec<Size> { shape.iter().map(|s| Size::Known(*s)).collect() };
+    let of_data = |shape: &[u64]| -> Vec<Size> {
+        shape.iter().map(|s| if *s == 0 { Size::Variable } else { Size::Known(*s) }).collect()
+    };
     let product = |v: &[u64]| v.iter().copied().fold(1u64, u64::saturating_mul);
     let shape = match (given, data) {
         (None, None) => {
@@ -124,15 +127,19 @@ fn input(cx: &mut Cx<'_, '_>, layer: &Layer, given: Option<&Spanned<Vec<Option<u
             cx.push(layer, d);
             return None;
         }
-        (None, Some(d)) => known(&d.shape),
+        (None, Some(d)) => of_data(&d.shape),
         (Some(s), None) => s.value.iter().map(|s| s.map_or(Size::Variable, Size::Known)).collect(),
         (Some(s), Some(d)) => {
-            let fits =
-                s.value.len() == d.shape.len() && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b));
+            let fits = s.value.len() == d.shape.len()
+                && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b || *b == 0));
             match s.value.iter().copied().collect::<Option<Vec<u64>>>() {
                 // Columns have no shape of their own: any with as many elements will do.
                 Some(full) if d.reshapes && product(&full) == product(&d.shape) => known(&full),
-                _ if fits => known(&d.shape),
+                // A fixed size holds samples of any length up to it.
+                _ if fits => {
+                    let both = s.value.iter().zip(of_data(&d.shape));
+                    both.map(|(own, data)| own.map_or(data, Size::Known)).collect()
+                }
                 _ => {
                     let d = report::declared_otherwise(layer, s.span, d);
                     cx.push(layer, d);

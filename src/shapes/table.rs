@@ -47,12 +47,17 @@ fn count(n: Option<u64>) -> String {
     n.map_or("?".to_owned(), |n| n.to_string())
 }
 
+/// A name on one line: characters without a look of their own are escaped.
+fn shown(name: &str) -> String {
+    name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
+}
+
 /// The table as text: a line a layer, then the totals.
 #[must_use]
 pub fn table(kurfile: &Kurfile, shapes: &Shapes) -> String {
     let mut cells = vec![["layer", "type", "output", "parameters"].map(str::to_owned)];
     for (layer, row, depth, _) in rows(kurfile, shapes) {
-        let name = format!("{}{}", "  ".repeat(depth), layer.name);
+        let name = format!("{}{}", "  ".repeat(depth), shown(&layer.name));
         cells.push([name, type_text(&layer.kind), shape_text(row.shape.as_deref()), count(row.params)]);
     }
     let width = |column: usize| cells.iter().map(|r| r[column].chars().count()).max().unwrap_or(0);

@@ -96,6 +96,7 @@ const WORDS: &[&str] = &[
     "pool",
     "softmax",
     "argmax",
+    "positions",
     "concat",
     "slice",
     "pad",

@@ -97,7 +97,7 @@ impl Case {
     }
 
     /// Outputs and test losses from the weights of a back end.
-    pub(crate) fn infer(&self, label: &str, set: Option<&str>) -> Result<Vec<Compared>, String> {
+    pub(crate) fn infer(&self, label: &str, set: &[&str]) -> Result<Vec<Compared>, String> {
         let place = self.place(label);
         let with = |args: &[&str]| {
             let mut all: Vec<String> = args.iter().map(|a| (*a).to_owned()).collect();
@@ -127,15 +127,15 @@ impl Case {
             let ours = tested.get(&key).and_then(Value::as_f64).unwrap_or(f64::NAN);
             let expected = expected.as_f64().expect("a number");
             let (worst, at) = (files::apart(ours, expected), format!("{ours} for {expected}"));
-            found.push(self.compared(label, name, Kind::Loss, 1, worst, at));
+            found.push(self.compared(label, &format!("loss {name}"), Kind::Loss, 1, worst, at));
         }
         assert!(found.len() >= 2, "{}/{label}: nothing was compared", self.name);
         Ok(found)
     }
 
     /// The weights after one epoch of five steps, and its mean loss.
-    /// After Adam, `noise` lists weights to leave out.
-    pub(crate) fn train(&self, optimizer: &str, noise: &[&str]) -> Result<Vec<Compared>, String> {
+    /// `skip` says which weights to leave out.
+    pub(crate) fn train(&self, optimizer: &str, skip: &dyn Fn(&str) -> bool) -> Result<Vec<Compared>, String> {
         let label = self.text("steps");
         let place = self.place(&label);
         let facts = &self.facts["labels"][&label];
@@ -157,7 +157,7 @@ impl Case {
             if state.role == kur_runtime::plan::StateRole::Running {
                 continue;
             }
-            if optimizer == "adam" && noise.contains(&format!("{}/{}", self.name, state.name).as_str()) {
+            if skip(&state.name) {
                 continue;
             }
             count += theirs.len();
@@ -174,7 +174,7 @@ impl Case {
         let apart = (files::apart(ours, expected), format!("{ours} for {expected}"));
         Ok(vec![
             self.compared(&label, optimizer, Kind::Weights, count, worst, at),
-            self.compared(&label, &format!("{optimizer} epoch"), Kind::Loss, 1, apart.0, apart.1),
+            self.compared(&label, &format!("loss {optimizer}"), Kind::Loss, 1, apart.0, apart.1),
         ])
     }
 

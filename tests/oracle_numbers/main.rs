@@ -14,50 +14,69 @@ use std::thread;
 
 use case::{Case, Compared, Kind};
 
-/// Cases, or `CASE/OPTIMIZER`, that cannot be built yet, and why.
-const WAITING: &[(&str, &str)] = &[
-    ("24-optimizers/adadelta", OPTIMIZER),
-    ("24-optimizers/adadelta_opts", OPTIMIZER),
-    ("24-optimizers/rmsprop", OPTIMIZER),
-    ("24-optimizers/rmsprop_opts", OPTIMIZER),
-    ("24-optimizers/sgd_scale_rate", SCALE),
-    ("24-optimizers/sgd_scale_sqrt", SCALE),
-];
+/// Cases, or `CASE/OPTIMIZER`, that cannot be built yet, and why. All are.
+const WAITING: &[(&str, &str)] = &[];
 
-const OPTIMIZER: &str = "this optimizer is not built";
-const SCALE: &str = "`scale_rate` is not built";
-
-/// `CASE/LABEL/WHAT` that differ on purpose, and why.
+/// `CASE/LABEL/WHAT` that differ on purpose, and why; `loss WHAT` is the loss of a target or the mean loss of an epoch.
 const DIFFERENT: &[(&str, &str)] = &[
-    ("05-conv2d/k2th/o_same_2", PADDING),
-    ("05-conv2d/pt2/o_same_2", PADDING),
     ("04-conv1d/k1th/o_same_2", PADDING),
+    ("04-conv1d/k1th/loss o_same_2", PADDING),
     ("04-conv1d/pt2/o_same_2", PADDING),
+    ("04-conv1d/pt2/loss o_same_2", PADDING),
+    ("05-conv2d/k2th/o_same_2", PADDING),
+    ("05-conv2d/k2th/loss o_same_2", PADDING),
+    ("05-conv2d/pt2/o_same_2", PADDING),
+    ("05-conv2d/pt2/loss o_same_2", PADDING),
     ("13-rnn-bidir-concat/k1tf/o_gru_yes", ALIGNED),
     ("13-rnn-bidir-concat/k1tf/o_lstm_yes", ALIGNED),
+    ("13-rnn-bidir-concat/k1tf/loss o_gru_yes", ALIGNED),
+    ("13-rnn-bidir-concat/k1tf/loss o_lstm_yes", ALIGNED),
     ("13-rnn-bidir-concat/k2tf/o_gru_yes", ALIGNED),
     ("13-rnn-bidir-concat/k2tf/o_lstm_yes", ALIGNED),
-    ("13-rnn-bidir-concat/k2th/adam", ALIGNED),
-    ("13-rnn-bidir-concat/k2th/adam epoch", ALIGNED),
-    ("13-rnn-bidir-concat/k2th/sgd", ALIGNED),
-    ("13-rnn-bidir-concat/k2th/sgd epoch", ALIGNED),
+    ("13-rnn-bidir-concat/k2tf/loss o_gru_yes", ALIGNED),
+    ("13-rnn-bidir-concat/k2tf/loss o_lstm_yes", ALIGNED),
+    ("13-rnn-bidir-concat/k2th/loss adam", ALIGNED),
+    ("13-rnn-bidir-concat/k2th/loss sgd", ALIGNED),
+    ("13-rnn-bidir-concat/pt2/o_gru_no", LAST),
+    ("13-rnn-bidir-concat/pt2/o_lstm_no", LAST),
+    ("13-rnn-bidir-concat/pt2/loss o_gru_no", LAST),
+    ("13-rnn-bidir-concat/pt2/loss o_lstm_no", LAST),
+    ("15-embedding/pt2/y", "PyTorch's `softmax` gives logarithms of probabilities"),
 ];
-
-const ALIGNED: &str = "both directions of a sequence are aligned; Keras back ends leave the second one reversed";
 
 const PADDING: &str = "with strides, `same` pads as TensorFlow does; Theano and PyTorch pad both sides alike";
+const ALIGNED: &str = "the backward sequence is turned around again before it is merged; Keras leaves it reversed";
+const LAST: &str = "without `sequence` the backward half is its state at the end of its way; PyTorch takes its first";
 
 /// Runs with settings of their own: the back end whose outputs they have.
-const SETTINGS: &[(&str, &str, &str)] = &[
+const SETTINGS: &[(&str, &str, &[&str])] = &[
     // Statistics of the batch also outside training, as Keras 1 has them.
-    ("10-batchnorm", "k1tf", "settings.compat=kur"),
-    ("29-autonames", "k1th", "settings.compat=kur"),
+    ("10-batchnorm", "k1tf", &["settings.compat=kur"]),
+    ("29-autonames", "k1th", &["settings.compat=kur"]),
+    ("11-rnn", "pt2", TORCH),
+    ("13-rnn-bidir-concat", "pt2", TORCH),
 ];
 
-/// Weights that are not compared after Adam, as `CASE/STATE`. Normalisation takes the mean of a batch away and with it
-/// every bias in front of it, so that the gradient of such a bias is zero. Rounding leaves some 1e-9 of it, and Adam,
-/// which divides a gradient by its own size, makes whole steps of that, in Kur as here.
-const NOISE: &[&str] = &["10-batchnorm/c/bias", "10-batchnorm/d/bias", "29-autonames/..dense.0/bias"];
+/// PyTorch's cells.
+const TORCH: &[&str] = &[
+    "model.1.recurrent.cell=torch",
+    "model.2.recurrent.cell=torch",
+    "model.3.recurrent.cell=torch",
+    "model.4.recurrent.cell=torch",
+];
+
+/// Weights that are not compared after training: the case, the beginning of the state's name, the optimizer if it is
+/// one only, and why.
+const SKIPPED: &[(&str, &str, Option<&str>, &str)] = &[
+    ("10-batchnorm", "c/bias", Some("adam"), NOISE),
+    ("10-batchnorm", "d/bias", Some("adam"), NOISE),
+    ("29-autonames", "..dense.1/bias", Some("adam"), NOISE),
+    ("13-rnn-bidir-concat", "o_gru_yes", None, ALIGNED),
+    ("13-rnn-bidir-concat", "o_lstm_yes", None, ALIGNED),
+];
+
+const NOISE: &str = "normalisation takes the mean of a batch away and with it every bias in front of it, so that its \
+    gradient is zero but for rounding, of which Adam, dividing it by its own size, makes whole steps";
 
 /// How far results may lie apart, as a part of the larger of 1 and the expected value; f32 rounds to 6e-8 of it.
 /// Sums of a layer cost a few roundings, recurrent layers those of every step of time. Adam and its relatives divide
@@ -112,7 +131,7 @@ impl Report {
 fn run(case: &Case, report: &mut Report) {
     let waits = listed(WAITING, &case.name).is_some();
     for label in case.labels() {
-        match case.infer(&label, None) {
+        match case.infer(&label, &[]) {
             Ok(found) if waits => {
                 report.wrong.push(format!("{} works: take it off the list of what waits", case.name));
                 report.needed.insert(case.name.clone());
@@ -127,15 +146,21 @@ fn run(case: &Case, report: &mut Report) {
         }
     }
     for (_, label, set) in SETTINGS.iter().filter(|(c, ..)| *c == case.name) {
-        match case.infer(label, Some(set)) {
+        match case.infer(label, set) {
             Ok(found) => found.into_iter().for_each(|f| report.judge(f)),
-            Err(e) => report.wrong.push(format!("{}/{label} with {set}: {e}", case.name)),
+            Err(e) => report.wrong.push(format!("{}/{label} with {set:?}: {e}", case.name)),
         }
     }
     for optimizer in case.optimizers() {
         let key = format!("{}/{optimizer}", case.name);
         let waits = listed(WAITING, &key).is_some();
-        match case.train(&optimizer, NOISE) {
+        let skip = |state: &str| {
+            let of = |(c, s, o, _): &&(&str, &str, Option<&str>, &str)| {
+                *c == case.name && state.starts_with(s) && o.is_none_or(|o| o == optimizer)
+            };
+            SKIPPED.iter().any(|entry| of(&entry))
+        };
+        match case.train(&optimizer, &skip) {
             Ok(_) if waits => report.wrong.push(format!("{key} works: take it off the list of what waits")),
             Ok(found) => found.into_iter().for_each(|f| report.judge(f)),
             Err(e) if waits && e.contains("not-yet-supported") => {

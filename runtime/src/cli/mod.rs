@@ -122,7 +122,8 @@ pub struct EvaluateArgs {
 #[derive(Args, Clone, Debug, Default)]
 pub struct PredictArgs {
     /// Data file with the inputs: CSV, named arrays, or IDX images for a model trained on such
-    pub data: String,
+    /// [default: the data of the Kurfile's `evaluate`]
+    pub data: Option<String>,
     /// Where and how to write.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -277,7 +278,7 @@ fn execute<E: Engine>(cx: &mut RunCx<E>, command: &Command) -> Result<u8> {
         Command::Predict(args) => {
             let job = predict::Job {
                 word: "predict",
-                data: Some(&args.data),
+                data: args.data.as_deref(),
                 output: &args.output,
                 batch_size: args.compute.batch_size,
                 truth: false,

@@ -17,6 +17,7 @@ mod gemm;
 mod grouped;
 mod par;
 mod pooling;
+mod positions;
 mod rnn;
 mod rows;
 mod simd;
@@ -145,6 +146,7 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::AvgPoolGrad(g) => pool(g, PoolOp::AvgGrad),
         LibCall::Softmax { rows, cols, log } => row(rows, cols, if *log { RowOp::LogSoftmax } else { RowOp::Softmax }),
         LibCall::ArgMax { rows, cols } => row(rows, cols, RowOp::ArgMax),
+        LibCall::Positions { len } => Box::new(positions::Positions { len: size(len) }),
         LibCall::Rnn(g) => Box::new(rnn::Forwards::new(Rnn::new(g, syms), level)),
         LibCall::RnnGrad(g, of) => Box::new(rnn::Back::new(Rnn::new(g, syms), *of, level)),
         LibCall::RnnGradWeight(g) => Box::new(rnn::WeightGradient::new(Rnn::new(g, syms), level)),
@@ -243,6 +245,7 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::Softmax { rows, cols, .. } => vec![len(&[*rows, *cols])?; 2],
         LibCall::ArgMax { rows, cols } => vec![len(&[*rows, *cols])?, len(&[*rows])?],
+        LibCall::Positions { len: n } => vec![len(&[*n])?],
         LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) | LibCall::RnnGradBias(g) => {
             rnn_lens(call, g, &len)?
         }
@@ -345,7 +348,7 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         }
         // The usual count for an exponential and two passes.
         LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
-        LibCall::ArgMax { .. } => lens[0] as f64,
+        LibCall::ArgMax { .. } | LibCall::Positions { .. } => lens[0] as f64,
         // One product a step each, and some 30 operations on each unit.
         LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) => {
             let cells = Dim::product(&[g.batch, g.steps]).eval(syms) as f64;
@@ -379,6 +382,7 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::Softmax { log: false, .. } => "softmax",
         LibCall::Softmax { log: true, .. } => "log-softmax",
         LibCall::ArgMax { .. } => "argmax",
+        LibCall::Positions { .. } => "positions",
         LibCall::Rnn(g) => match g.cell {
             RnnCell::Gru => "gru",
             RnnCell::GruAfter => "gru-after",

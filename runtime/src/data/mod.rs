@@ -379,12 +379,17 @@ impl Collected {
             notes: Vec::new(),
         };
         let mut rows_before = 0;
-        for supplier in &section.data {
+        // Columns are bound last: they stand for what no source bears the name of.
+        let is_csv = |s: &&SupplierSpec| matches!(s, SupplierSpec::Csv(_));
+        let (tables, named): (Vec<_>, Vec<_>) = section.data.iter().partition(is_csv);
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        for supplier in named.into_iter().chain(tables) {
             match supplier {
                 SupplierSpec::Csv(spec) => {
                     let mut file = csv::CsvFile::open(spec, learned)?;
                     all.notes.extend(file.take_notes());
-                    let bound = bind::bind(&file, spec, wanted, learned)?;
+                    let rest = all.rest(&file, spec, wanted, &mut inputs, &mut targets)?;
+                    let bound = bind::bind(&file, spec, &rest, learned)?;
                     same_kind(learned, bound.iter().map(|b| b.name.as_str()), true)?;
                     all.offered.extend(file.names().iter().cloned());
                     if all.header.is_empty() {
@@ -411,6 +416,27 @@ impl Collected {
         }
         all.one_kind_each()?;
         Ok(all)
+    }
+
+    /// What columns have to feed: everything that no other supplier gives.
+    fn rest<'r>(
+        &self,
+        file: &csv::CsvFile,
+        spec: &CsvSpec,
+        wanted: &Wanted<'_>,
+        inputs: &'r mut Vec<String>,
+        targets: &'r mut Vec<TargetHint>,
+    ) -> Result<Wanted<'r>> {
+        let given =
+            |name: &str| self.images.iter().any(|i| i.name == name) || self.arrays.iter().any(|a| a.name == name);
+        let columns = file.names().iter().chain(spec.columns.iter().map(|g| &g.name));
+        let clash = columns.filter_map(|c| wanted.find(c)).find(|(_, name)| given(name));
+        if let Some((_, name)) = clash {
+            return Err(errors::stacked_kinds(&name));
+        }
+        *inputs = wanted.inputs.iter().filter(|n| !given(n)).cloned().collect();
+        *targets = wanted.targets.iter().filter(|t| !given(&t.name)).cloned().collect();
+        Ok(Wanted { inputs, targets, truth: wanted.truth })
     }
 
     /// Sources of one name are stacked where they come from files of one kind.

@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{BATCH, ExecError, Executor, StepKind, plan_of};
+use super::{ExecError, Executor, StepKind, plan_of};
 use crate::cpu;
 use crate::plan::{Call, Launch};
 
@@ -46,7 +46,8 @@ impl Executor {
         seed: u32,
         updates: u32,
     ) -> Result<Vec<LaunchTime>, ExecError> {
-        let b = self.prepare(step, &[(BATCH, batch)], inputs, seed, updates)?;
+        let (sizes, count) = self.all_sizes(batch);
+        let b = self.prepare(step, &sizes[..count], inputs, seed, updates)?;
         let count = self.bounds[b].launches.len();
         let mut seconds = Vec::with_capacity(count);
         for i in 0..count {
@@ -78,7 +79,8 @@ impl Executor {
         seed: u32,
         updates: u32,
     ) -> Result<Diagnosis, ExecError> {
-        let b = self.prepare(step, &[(BATCH, batch)], inputs, seed, updates)?;
+        let (sizes, count) = self.all_sizes(batch);
+        let b = self.prepare(step, &sizes[..count], inputs, seed, updates)?;
         let state_len = self.state.len() / 4;
         let arena_len = self.arena.len() / 4;
         let saved = self.state.floats(0, state_len).unwrap_or(&[]).to_vec();

@@ -77,6 +77,8 @@ pub struct Executor {
     bounds: Vec<Bound>,
     /// Index into `bounds` of the last step run.
     last: Option<usize>,
+    /// Values of the free symbols beside the batch, for [`Executor::run`].
+    sizes: Vec<(Sym, u64)>,
     /// Counts runs, to find the least recently used of `bounds`.
     clock: u64,
 }
@@ -114,6 +116,7 @@ impl Executor {
             control: map(0)?,
             bounds: Vec::with_capacity(KEPT),
             last: None,
+            sizes: Vec::with_capacity(MAX_SYMS),
             clock: 0,
             program,
             code,
@@ -185,7 +188,21 @@ impl Executor {
         seed: u32,
         updates: u32,
     ) -> Result<(), ExecError> {
-        self.run_sized(step, &[(BATCH, batch)], inputs, seed, updates)
+        let (sizes, count) = self.all_sizes(batch);
+        self.run_sized(step, &sizes[..count], inputs, seed, updates)
+    }
+
+    /// Gives the values of the free symbols beside the batch for the runs that follow.
+    pub fn set_sizes(&mut self, sizes: &[(Sym, u64)]) {
+        self.sizes.clear();
+        self.sizes.extend(sizes.iter().take(MAX_SYMS - 1));
+    }
+
+    /// The values of all free symbols, as far as they are known, and how many they are.
+    fn all_sizes(&self, batch: u64) -> ([(Sym, u64); MAX_SYMS], usize) {
+        let mut all = [(BATCH, batch); MAX_SYMS];
+        all[1..=self.sizes.len()].copy_from_slice(&self.sizes);
+        (all, self.sizes.len() + 1)
     }
 
     /// As [`Executor::run`] for a program with several free symbols: gives the value of each.
@@ -217,10 +234,11 @@ impl Executor {
         region.floats(slot.offset, slot.len).unwrap_or(&[])
     }
 
-    /// Bytes of intermediate memory a step needs for a batch size; 0 for an absent step. The steps share one arena.
+    /// Bytes of intermediate memory a step needs for a batch size and the sizes last set; 0 for an absent step. The steps share one arena.
     #[must_use]
     pub fn arena_bytes(&self, step: StepKind, batch: u64) -> u64 {
-        let values = self.program.symbols.values(&[(BATCH, batch)]);
+        let (sizes, count) = self.all_sizes(batch);
+        let values = self.program.symbols.values(&sizes[..count]);
         plan_of(&self.program, step).map_or(0, |p| bind::arena_layout(p, &values).map_or(u64::MAX, |l| l.bytes))
     }
 

@@ -140,6 +140,7 @@ fn lib_dims(call: &LibCall) -> Vec<Dim> {
             input.iter().chain(output).copied().chain([*batch]).collect()
         }
         LibCall::Softmax { rows, cols, .. } | LibCall::ArgMax { rows, cols } => vec![*rows, *cols],
+        LibCall::Positions { len } => vec![*len],
         LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) | LibCall::RnnGradBias(g) => {
             vec![g.batch, g.steps]
         }

@@ -102,6 +102,7 @@ pub(crate) fn linear(run: RunSpec) -> Linear {
                 softmax: false,
                 loss: Some("mean_squared_error".into()),
                 loss_reads: Vec::new(),
+                metrics: Vec::new(),
             }],
             ..run
         },

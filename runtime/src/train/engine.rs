@@ -2,6 +2,7 @@
 //! ships; tests use a small model computed by hand.
 
 use crate::cpu::level::LevelError;
+use crate::dim::Sym;
 use crate::error::{Error, Exit};
 use crate::exec::{ExecError, Executor, LaunchTime, StepKind};
 use crate::payload::PayloadError;
@@ -23,6 +24,10 @@ pub trait Engine {
 
     /// The same, writable.
     fn state_mut(&mut self, index: usize) -> &mut [f32];
+
+    /// Gives the sizes, beside the number of samples, that the following runs have; those of
+    /// [`crate::data::batch::Batch::sizes`].
+    fn set_sizes(&mut self, _sizes: &[(Sym, u64)]) {}
 
     /// Runs a step for `batch` samples. `inputs` follow the plan's slots whose role is not control; `updates` counts
     /// the train steps done before this one.
@@ -80,6 +85,10 @@ impl Engine for Executor {
 
     fn state_mut(&mut self, index: usize) -> &mut [f32] {
         Executor::state_mut(self, index)
+    }
+
+    fn set_sizes(&mut self, sizes: &[(Sym, u64)]) {
+        Executor::set_sizes(self, sizes);
     }
 
     fn run(&mut self, step: StepKind, batch: u64, inputs: &[&[f32]], seed: u32, updates: u32) -> Result<(), RunError> {

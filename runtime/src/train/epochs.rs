@@ -173,6 +173,7 @@ impl<E: Engine> Trainer<'_, E> {
         self.feeder.epoch(order, first, &mut |batch| {
             let rows = batch.rows.len();
             let updates = u32::try_from(progress.updates).unwrap_or(u32::MAX);
+            engine.set_sizes(batch.sizes());
             batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, updates))?;
             progress.updates += 1;
             done = batch.number + 1;

@@ -323,4 +323,4 @@ fn bytes_of(values: &[f32]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -5,7 +5,7 @@ use crate::dim::SymbolTable;
 use crate::plan::{Init, Plan};
 use crate::spec::RunSpec;
 
-fn program(states: &[(&str, &[u64], StateRole)]) -> Program {
+pub(crate) fn program(states: &[(&str, &[u64], StateRole)]) -> Program {
     let state = states
         .iter()
         .map(|(name, shape, role)| StateSpec {

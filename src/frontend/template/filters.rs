@@ -21,7 +21,6 @@ pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("as_dict", |value: Value, key: Value| Value::from_pairs([(key, value)]));
     env.add_filter("ternary", |value: Value, yes: Value, no: Value| if value.is_true() { yes } else { no });
     env.add_filter("_list", list);
-    env.add_global("cycler", Value::from_function(minijinja_contrib::globals::cycler));
     env.add_global("joiner", Value::from_function(minijinja_contrib::globals::joiner));
 }
 

@@ -3,7 +3,9 @@
 //! `random` and `lipsum` give something else each time they are used, and a Kurfile must mean the same each time it is
 //! compiled; they are errors that say so. `urlize` makes HTML links, for which a Kurfile has no use.
 
-use minijinja::value::{Kwargs, ValueKind};
+use std::collections::BTreeMap;
+
+use minijinja::value::{Kwargs, Rest, ValueKind};
 use minijinja::{Environment, Error, ErrorKind, State, Value};
 
 use super::bridge::{checked_str, from_jinja, str_of};
@@ -36,17 +38,55 @@ pub(super) fn add(env: &mut Environment<'static>) {
     env.add_filter("wordwrap", wordwrap);
     env.add_filter("xmlattr", xmlattr);
     env.add_filter("filesizeformat", filesizeformat);
+    env.add_function("cycler", |items: Rest<Value>| minijinja_contrib::globals::cycler(items.0));
+    env.add_function("dict", dict);
     env.add_test("callable", |value: &Value| value.kind() == ValueKind::Plain && value.as_object().is_some());
     for (name, why) in UNUSABLE {
         let fail = move || Error::new(ErrorKind::InvalidOperation, format!("`{name}` cannot be used here: {why}"));
-        let filter =
-            move |_value: &Value, _rest: minijinja::value::Rest<Value>| -> Result<Value, Error> { Err(fail()) };
+        let filter = move |_value: &Value, _rest: Rest<Value>, _more: Kwargs| -> Result<Value, Error> { Err(fail()) };
         env.add_filter(*name, filter);
     }
-    env.add_function("lipsum", |_rest: minijinja::value::Rest<Value>| -> Result<Value, Error> {
+    env.add_function("lipsum", |_rest: Rest<Value>, _more: Kwargs| -> Result<Value, Error> {
         let (name, why) = UNUSABLE[1];
         Err(Error::new(ErrorKind::InvalidOperation, format!("`{name}` cannot be used here: {why}")))
     });
+}
+
+/// Python's `dict`: of a mapping or of pairs, with more pairs by name.
+fn dict(state: &State, value: Option<Value>, more: Kwargs) -> Result<Value, Error> {
+    let wrong = || Error::new(ErrorKind::InvalidOperation, "`dict` takes a mapping or a list of pairs");
+    let mut pairs: Vec<(Value, Value)> = Vec::new();
+    if let Some(value) = value {
+        defined(state, &value)?;
+        let map = value.kind() == ValueKind::Map;
+        for item in value.try_iter().map_err(|_| wrong())? {
+            state.consume_fuel(1)?;
+            if map {
+                let inner = value.get_item(&item)?;
+                pairs.push((item, inner));
+            } else if item.kind() == ValueKind::Seq && item.len() == Some(2) {
+                pairs.push((item.get_item(&Value::from(0))?, item.get_item(&Value::from(1))?));
+            } else {
+                return Err(wrong());
+            }
+        }
+    }
+    for name in more.args() {
+        pairs.push((Value::from(name), more.get::<Value>(name)?));
+    }
+    // A later pair replaces the value of an earlier one, which keeps its place.
+    let mut places: BTreeMap<Value, usize> = BTreeMap::new();
+    let mut out: Vec<(Value, Value)> = Vec::new();
+    for (key, value) in pairs {
+        match places.get(&key) {
+            Some(&i) => out[i].1 = value,
+            None => {
+                places.insert(key.clone(), out.len());
+                out.push((key, value));
+            }
+        }
+    }
+    Ok(Value::from_pairs(out))
 }
 
 fn defined(state: &State, value: &Value) -> Result<(), Error> {

@@ -11,6 +11,7 @@ mod files;
 mod filters;
 mod jinja2;
 mod methods;
+mod places;
 mod report;
 mod rewrite;
 mod scope;

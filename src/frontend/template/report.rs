@@ -5,6 +5,7 @@ use std::ops::Range;
 use minijinja::value::ValueKind;
 use minijinja::{Environment, Error, ErrorKind};
 
+use super::places::{Role, align, places};
 use super::rewrite::Rewritten;
 use super::scope::Scope;
 use crate::diag::{Diagnostic, SourceMap, Span, did_you_mean};
@@ -31,13 +32,20 @@ impl Place<'_> {
         let (start, end) = (self.value.span.start as usize, self.value.span.end as usize);
         let written = source.get(start..end).filter(|_| self.first)?;
         let piece = self.text.get(range.clone())?;
-        // The scalar stands in the file as it is, but for quotes; or the piece itself is found only once.
-        let at = match written.find(self.text.trim_end()) {
-            Some(offset) => offset + range.start,
-            None if !piece.is_empty() && written.matches(piece).count() == 1 => written.find(piece)?,
-            None => return None,
+        // The scalar stands in the file as it is, but for quotes; or in several lines; or the piece itself is found only
+        // once.
+        let found = match written.find(self.text.trim_end()) {
+            Some(offset) => offset + range.start..offset + range.end,
+            None => match align(self.text, written, &range) {
+                Some(found) => found,
+                None if !piece.is_empty() && written.matches(piece).count() == 1 => {
+                    let at = written.find(piece)?;
+                    at..at + piece.len()
+                }
+                None => return None,
+            },
         };
-        Some(Span::new(self.value.span.file, start + at, start + at + piece.len()))
+        Some(Span::new(self.value.span.file, start + found.start, start + found.end))
     }
 
     fn put(&self, d: Diagnostic, range: Option<Range<usize>>, label: impl Into<String>) -> Diagnostic {
@@ -49,11 +57,7 @@ impl Place<'_> {
 
     /// Where a name stands in the template text.
     fn find_word(&self, word: &str) -> Option<Range<usize>> {
-        let part = |c: char| c.is_alphanumeric() || c == '_';
-        self.text.match_indices(word).map(|(at, _)| at..at + word.len()).find(|r| {
-            let before = self.text[..r.start].chars().next_back();
-            !before.is_some_and(|c| part(c) || c == '.') && !self.text[r.end..].starts_with(part)
-        })
+        places(self.text, word, Role::Name).next()
     }
 }
 
@@ -84,16 +88,22 @@ pub(super) fn render_error(e: &Error, place: &Place<'_>, scope: &Scope, env: &En
             Some(d) => d,
             None if detail.ends_with(" is undefined") => {
                 let what = detail.trim_end_matches(" is undefined");
+                let path = dotted(what.trim_matches('`'));
+                if let Some(d) = path.and_then(|path| undefined_key(place, &path, range.clone(), scope)) {
+                    return d;
+                }
                 let message = format!("the template uses {what}, which does not exist");
                 place.put(Diagnostic::error("undefined-key", message), range, "does not exist")
             }
             None => {
                 let message = if detail.is_empty() { e.kind().to_string() } else { detail.to_owned() };
-                place.put(
-                    Diagnostic::error("template-error", format!("this template fails: {message}")),
-                    range,
-                    "in this part",
-                )
+                let d = Diagnostic::error("template-error", format!("this template fails: {message}"));
+                let d = if detail.contains("% operator") && detail.contains("types string") {
+                    d.help("`%` divides numbers here; to put values into text use the filter: `'%s-%d' | format(a, b)`")
+                } else {
+                    d
+                };
+                place.put(d, range, "in this part")
             }
         },
     }
@@ -182,15 +192,30 @@ fn unknown_filter(place: &Place<'_>, range: Option<Range<usize>>, detail: &str, 
         "string",
         "undefined",
     ];
-    let (id, what, known) =
-        if filter { ("unknown-filter", "filter", FILTERS) } else { ("unknown-test", "test", TESTS) };
-    let name = detail.split_whitespace().find_map(|w| w.strip_prefix('`').or(Some(w))).unwrap_or_default();
-    let name = match range.clone().and_then(|r| place.text.get(r)) {
-        Some(part) if !name.chars().all(|c| c.is_alphanumeric() || c == '_') || name == what => part,
-        _ => name,
+    let (id, what, known, role) = if filter {
+        ("unknown-filter", "filter", FILTERS, Role::Filter)
+    } else {
+        ("unknown-test", "test", TESTS, Role::Test)
     };
-    let range = place.find_word(name).or(range);
-    let d = Diagnostic::error(id, format!("templates have no {what} `{name}`"));
+    // The engine says `filter NAME is unknown`; or nothing, of a name given as text: `map('upper')`.
+    let name = detail.split_whitespace().nth(1).unwrap_or_default();
+    let part = range.clone().and_then(|r| place.text.get(r)).unwrap_or_default();
+    let quoted = part.split(['\'', '"']).nth(1).unwrap_or_default();
+    let name = if name.is_empty() { quoted } else { name };
+    let mut found: Vec<Range<usize>> = places(place.text, name, role).collect();
+    // The range, when there is one, starts with the name.
+    if let Some(r) = &range
+        && found.iter().any(|f| f.start == r.start)
+    {
+        found.retain(|f| f.start == r.start);
+    }
+    let range = found.into_iter().next().or(range);
+    let message = if name.is_empty() {
+        format!("this template uses a {what} that does not exist")
+    } else {
+        format!("templates have no {what} `{name}`")
+    };
+    let d = Diagnostic::error(id, message);
     let d = match did_you_mean(name, known.iter().copied()) {
         Some(better) => d.help(format!("did you mean `{better}`?")),
         None => d,
@@ -242,7 +267,7 @@ fn undefined(
             return Some(undefined_name(place, name, scope));
         }
     }
-    free.iter().find_map(|candidate| undefined_key(place, candidate, scope))
+    free.iter().find_map(|candidate| undefined_key(place, candidate, None, scope))
 }
 
 fn undefined_name(place: &Place<'_>, name: &str, scope: &Scope) -> Diagnostic {
@@ -258,7 +283,14 @@ fn undefined_name(place: &Place<'_>, name: &str, scope: &Scope) -> Diagnostic {
     place.put(d, place.find_word(name), "not defined")
 }
 
-fn undefined_key(place: &Place<'_>, path: &str, scope: &Scope) -> Option<Diagnostic> {
+/// `a['b'].c` as `a.b.c`; none when there is more to it.
+fn dotted(text: &str) -> Option<String> {
+    let text = text.replace("['", ".").replace("[\"", ".").replace("']", "").replace("\"]", "");
+    text.chars().all(|c| c.is_alphanumeric() || "_.".contains(c)).then_some(text)
+}
+
+/// The first key on a path that does not exist; `otherwise` is shown when the path is not written with dots.
+fn undefined_key(place: &Place<'_>, path: &str, otherwise: Option<Range<usize>>, scope: &Scope) -> Option<Diagnostic> {
     let mut parts = path.split('.');
     let root = parts.next()?;
     let mut at = scope.find(root)?.clone();
@@ -279,8 +311,12 @@ fn undefined_key(place: &Place<'_>, path: &str, scope: &Scope) -> Option<Diagnos
                 None => d.note(format!("its keys are: {}", list(&keys))),
             };
             let whole = format!("{seen}.{key}");
-            let range = place.text.find(&whole).map(|n| n + whole.len() - key.len()..n + whole.len());
-            return Some(place.put(d, range, "no such key"));
+            let word = |c: char| c.is_alphanumeric() || c == '_';
+            let range = places(place.text, root, Role::Name)
+                .map(|r| r.start..r.start + whole.len())
+                .find(|r| place.text.get(r.clone()) == Some(&*whole) && !place.text[r.end..].starts_with(word))
+                .map(|r| r.end - key.len()..r.end);
+            return Some(place.put(d, range.or(otherwise), "no such key"));
         }
         at = next;
         seen = format!("{seen}.{key}");

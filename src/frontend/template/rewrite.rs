@@ -288,8 +288,8 @@ impl Scanner<'_> {
     }
 }
 
-/// The length of the token at the start of a text.
-fn token(text: &str) -> Option<usize> {
+/// The length of the token at the start of a text; none for a quote that is never closed.
+pub(super) fn token(text: &str) -> Option<usize> {
     let first = text.chars().next()?;
     if first == '\'' || first == '"' {
         let mut escaped = false;

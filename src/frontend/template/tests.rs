@@ -91,6 +91,9 @@ fn values_keep_their_kind_through_text() {
         ("'{{ \"a.b.c\".rsplit(\".\", 1) }}'", "['a.b', 'c']"),
         ("'{{ \"a=b\".partition(\"=\")[2] }}'", "'b'"),
         ("'{{ \"%s-%d\" | format(\"a\", 3) }}'", "'a-3'"),
+        ("'{% set c = cycler(\"a\", \"b\") %}{{ c.next() }}{{ c.next() }}{{ c.next() }}'", "'aba'"),
+        ("'{{ dict([(\"q\", 1), (\"r\", 2), (\"q\", 3)]) }}'", "{'q': 3, 'r': 2}"),
+        ("'{{ dict(m, k=n, q=2) }} {{ dict() }} {{ dict(a=1).a }}'", "\"{'k': 3, 'q': 2} {} 1\""),
         ("'{{ l | sum }} {{ l | map(\"string\") | list }}'", "\"3 ['1', '2']\""),
     ];
     for (text, expected) in table {
@@ -109,6 +112,8 @@ fn mistakes_are_named() {
         ("'{{ cnn.sise * 2 }}'", "undefined-key: `cnn` has no key `sise`"),
         ("'{{ count | lenght }}'", "unknown-filter: templates have no filter `lenght`"),
         ("'{{ text + 1 }}'", "template-error"),
+        ("'{{ cnn[\"sise\"] }}'", "undefined-key: `cnn` has no key `sise`"),
+        ("'{{ dict([1]) }}'", "template-error: this template fails: `dict` takes a mapping or a list of pairs"),
         ("'{{ (nope | default(1)) + text }}'", "template-error"),
         ("'{{ nope + 1 }}'", "undefined-name: the template uses `nope`, which is not defined"),
         ("'{% for i in nope %}{% endfor %}'", "undefined-name: the template uses `nope`, which is not defined"),

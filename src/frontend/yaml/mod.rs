@@ -28,6 +28,9 @@ const MAX_DEPTH: usize = 100;
 /// `yaml-syntax`, `tab-indentation`, `multiple-documents`, `unsupported-tag`, `unknown-anchor`, `recursive-alias`,
 /// `alias-expansion`, `merge-key`, `bad-key`, `unquoted-template`, `too-deep`. Warning: `duplicate-key`.
 pub fn read(text: &str, file: FileId, sink: &mut Sink) -> Result<Value, Reported> {
+    if let Some((at, c)) = text.char_indices().find(|(_, c)| c.is_control() && !"\t\n\r\u{85}".contains(*c)) {
+        return Err(sink.fail(report::control_character(file, at, c)));
+    }
     let offsets = Offsets::new(text);
     let body = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut reader =

@@ -49,6 +49,12 @@ const SYNTAX: &[(&str, &str, &str, &str)] = &[
         "write `\\\\` for a backslash, or use single quotes",
     ),
     (
+        "must be followed by a valid YAML whitespace",
+        "a `:` without a blank behind it",
+        "no blank before this",
+        "put a blank behind the colon; a tab is none",
+    ),
+    (
         "simple key expect",
         "a key without `:`",
         "expected `:` after this",
@@ -241,6 +247,15 @@ fn line_at(text: &str, at: usize) -> &str {
     let start = text[..at].rfind('\n').map_or(0, |n| n + 1);
     let end = text[at..].find('\n').map_or(text.len(), |n| at + n);
     &text[start..end]
+}
+
+/// A character that YAML does not allow anywhere.
+pub(super) fn control_character(file: FileId, at: usize, c: char) -> Diagnostic {
+    let what =
+        if c == '\0' { "a NUL byte".to_owned() } else { format!("the control character U+{:04X}", u32::from(c)) };
+    Diagnostic::error("yaml-syntax", format!("{what} cannot stand in YAML"))
+        .at(Span::new(file, at, at + c.len_utf8()), "not allowed here")
+        .help("remove it; inside double quotes it can be written as an escape, such as `\\x00`")
 }
 
 pub(super) fn multiple_documents(span: Span) -> Diagnostic {

@@ -137,6 +137,7 @@ fn eval(g: &Graph, id: NodeId, inputs: &Inputs, sizes: &[u64], values: &[ArrayD<
             }
             v
         }
+        Op::Positions => ArrayD::from_shape_fn(IxDyn(&shape), |at| f64::from(u32::try_from(at[0]).unwrap_or(u32::MAX))),
         Op::ArgMax => {
             let v = arg(0);
             let last = Axis(v.ndim() - 1);

@@ -448,6 +448,7 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
         "softmax" => Op::Softmax { log: false },
         "log_softmax" => Op::Softmax { log: true },
         "argmax" => Op::ArgMax,
+        "positions" => Op::Positions,
         "gru" => Op::Rnn(rnn(RnnCell::Gru)?),
         "gru_after" => Op::Rnn(rnn(RnnCell::GruAfter)?),
         "lstm" => Op::Rnn(rnn(RnnCell::Lstm)?),

@@ -196,7 +196,8 @@ fn attributes(op: &Op, t: &SymbolTable) -> Option<String> {
         | Op::Broadcast
         | Op::Reshape
         | Op::Softmax { .. }
-        | Op::ArgMax => return None,
+        | Op::ArgMax
+        | Op::Positions => return None,
     })
 }
 

@@ -7,9 +7,26 @@ use crate::diag::{Diagnostic, Reported};
 use crate::ir::graph::{LayerRef, NodeId};
 use crate::lower::layers::span_of;
 use crate::lower::model::{Cx, Value};
+use crate::model::types::LossKind;
 
-/// The truth an output is compared with: an input of the same shape, checked against the data.
-pub(super) fn lower(cx: &mut Cx<'_>, output: usize, value: Value, at: LayerRef) -> Result<NodeId, Reported> {
+/// The truth of an output.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Target {
+    /// Its value.
+    pub(super) node: NodeId,
+    /// Whether it has, on the last axis, the number of a class instead of a share for each class.
+    pub(super) sparse: bool,
+}
+
+/// The truth an output is compared with: an input of the same shape, checked against the data; for classes also one of
+/// their numbers in each place.
+pub(super) fn lower(
+    cx: &mut Cx<'_>,
+    output: usize,
+    kind: LossKind,
+    value: Value,
+    at: LayerRef,
+) -> Result<Target, Reported> {
     let output = &cx.kurfile.outputs[output];
     let shape = cx.graph.shape(value.node).to_vec();
     let names = std::iter::once(&output.name).chain(&output.aliases);
@@ -17,9 +34,24 @@ pub(super) fn lower(cx: &mut Cx<'_>, output: usize, value: Value, at: LayerRef) 
     if let Some(d) = data {
         let want: Vec<Dim> = shape[1..].to_vec();
         let mut found: Vec<Dim> = d.shape.iter().map(|s| Dim::constant(*s)).collect();
+        // Sizes that differ from batch to batch are compared when the batch is made.
+        for (axis, (found, want)) in found.iter_mut().zip(&want).enumerate() {
+            if want.as_const().is_none() || (axis == 0 && d.shape[0] == 0) {
+                *found = *want;
+            }
+        }
         // A missing trailing axis of size 1 is added once (2.5).
         if found.len() + 1 == want.len() && want.last() == Some(&Dim::ONE) {
             found.push(Dim::ONE);
+        }
+        let sparse = kind == LossKind::CategoricalCrossentropy && numbers_of_classes(&found, &want);
+        if sparse {
+            let mut shape = shape;
+            if let Some(last) = shape.last_mut() {
+                *last = Dim::ONE;
+            }
+            let node = cx.input(&output.name, InputRole::Target, shape, Some(at));
+            return Ok(Target { node, sparse });
         }
         if found != want {
             let have = cx.shape_text(value.node);
@@ -39,5 +71,16 @@ pub(super) fn lower(cx: &mut Cx<'_>, output: usize, value: Value, at: LayerRef) 
             return Err(cx.sink.fail(e.help(help)));
         }
     }
-    Ok(cx.input(&output.name, InputRole::Target, shape, Some(at)))
+    let node = cx.input(&output.name, InputRole::Target, shape, Some(at));
+    Ok(Target { node, sparse: false })
+}
+
+/// Whether data of shape `found` has one number where the output `want` has a share for each class.
+fn numbers_of_classes(found: &[Dim], want: &[Dim]) -> bool {
+    let Some((classes, places)) = want.split_last() else { return false };
+    if *classes == Dim::ONE || found == want {
+        return false;
+    }
+    // A single place is `[1]` in the data, and so is each of several when their axis is kept.
+    found == places || found.split_last().is_some_and(|(one, rest)| *one == Dim::ONE && rest == places)
 }

@@ -10,7 +10,7 @@ use crate::model::types::{Activation, LayerKind};
 use super::Parsed;
 
 /// The words, in the order of [`MEANING`].
-pub(super) const WORDS: &[&str] = &[
+pub(crate) const WORDS: &[&str] = &[
     "relu",
     "softmax",
     "sigmoid",

@@ -6,6 +6,7 @@ use crate::frontend::Value;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
+use crate::model::report::values::out_of_range;
 use crate::model::table::{Key, Ty};
 
 const FOR_KEYS: &[Key] = &[
@@ -85,7 +86,13 @@ pub(super) fn parallel<'v>(cx: &mut Cx<'_>, arg: &'v Value) -> Result<&'v [Value
 fn variable(cx: &mut Cx<'_>, fields: &Fields<'_>, key: &str, default: &str) -> Result<String, Reported> {
     let Some(v) = fields.get(key) else { return Ok(default.to_owned()) };
     let v = cx.eval(v)?;
-    convert::text(cx, &v, &fields.what(key))
+    let name = convert::text(cx, &v, &fields.what(key))?;
+    let word = name.chars().all(|c| c.is_alphanumeric() || c == '_') && !name.starts_with(|c: char| c.is_numeric());
+    if word {
+        return Ok(name);
+    }
+    let d = out_of_range(&v, &fields.what(key), "a name that templates can use");
+    Err(cx.fail(d.help(format!("use letters, digits and `_`, a letter first: `{key}: {default}`"))))
 }
 
 fn body<'v>(cx: &mut Cx<'_>, fields: &Fields<'v>, key: &str) -> Result<&'v [Value], Reported> {

@@ -54,7 +54,14 @@ pub(super) fn input(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> {
 
 /// The shape without the batch. An empty one is that of a scalar column, which becomes a vector of one.
 fn shape(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<Option<u64>>, Reported> {
-    let Some(items) = value.as_list() else { return Ok(vec![Some(convert::whole(cx, value, what, 1)?)]) };
+    let items = match &value.kind {
+        Kind::List(items) | Kind::Tuple(items) => items,
+        Kind::Str(text, _) => {
+            let d = wrong_type(value, what, "a list of sizes, or one size");
+            return Err(cx.fail(d.help(format!("for example `shape: {}`", guess(text)))));
+        }
+        _ => return Ok(vec![Some(convert::whole(cx, value, what, 1)?)]),
+    };
     if items.is_empty() {
         return Ok(vec![Some(1)]);
     }
@@ -62,6 +69,17 @@ fn shape(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<Option<u64>>,
         |cx: &mut Cx<'_>, v: &Value| if v.is_null() { Ok(None) } else { convert::whole(cx, v, what, 1).map(Some) };
     let all: Vec<_> = items.iter().map(|v| one(cx, v)).collect();
     all.into_iter().collect()
+}
+
+/// The numbers in a text, as a list: `28x28` is `[28, 28]`.
+fn guess(text: &str) -> String {
+    let numbers: Vec<&str> = text.split(|c: char| !c.is_ascii_digit()).filter(|n| !n.is_empty()).collect();
+    let words = text.chars().any(|c| c.is_alphabetic() && !matches!(c, 'x' | 'X'));
+    if words || numbers.is_empty() || numbers.len() > 4 {
+        "[28, 28, 1]".to_owned()
+    } else {
+        format!("[{}]", numbers.join(", "))
+    }
 }
 
 /// `output: NAME`, `output: {name: NAME}` or `output:` with a `name` beside it.

@@ -17,6 +17,7 @@ mod reuse;
 mod shape;
 mod templates;
 
+pub(crate) use activation::WORDS as ACTIVATIONS;
 pub(super) use common::FIELDS;
 pub(super) use expand::{Expander, Node, NodeKind};
 pub(super) use reuse::resolve as resolve_reuse;
@@ -28,7 +29,7 @@ use crate::frontend::value::{Entry, Kind};
 
 use super::cx::Cx;
 use super::report::keys::{
-    misplaced_parameter, no_layer_type, two_layer_types, two_templates, unknown_key, unknown_layer,
+    misplaced_parameter, no_layer_type, outside, two_layer_types, two_templates, unknown_layer, unknown_pair,
 };
 use super::table::Ty;
 use super::types::LayerKind;
@@ -164,11 +165,16 @@ pub(super) fn resolve<'v>(cx: &mut Cx<'_>, entry: &'v Value, templates: &Templat
     let Some(first) = typed.next() else {
         let known: Vec<&str> = words().collect::<Vec<&str>>().into_iter().chain(templates.names()).collect();
         return Err(match entries.iter().find(|e| !FIELDS.iter().any(|k| k.name == name_of(e))) {
-            Some(e) => cx.fail(unknown_layer(&e.key, &known)),
+            Some(e) => cx.fail(unknown_layer(&e.key, &e.value, &known)),
             None => cx.fail(no_layer_type(entry, &known)),
         });
     };
     if let Some(second) = typed.next() {
+        let of_first = |t: &ContainerType| t.form.keys().iter().any(|k| k.name == name_of(second) && !k.doc.is_empty());
+        let first_type = CONTAINERS.iter().find(|t| t.word == name_of(first));
+        if !matches!(first.value.kind, Kind::Map(_) | Kind::Null) && first_type.is_some_and(of_first) {
+            return Err(cx.fail(outside(&second.key, name_of(first), &first.value, &second.value)));
+        }
         let d = if builtin(&first) || builtin(&second) { two_layer_types } else { two_templates };
         return Err(cx.fail(d(&first.key, &second.key)));
     }
@@ -179,11 +185,14 @@ pub(super) fn resolve<'v>(cx: &mut Cx<'_>, entry: &'v Value, templates: &Templat
         let key = name_of(e);
         if key != word && !FIELDS.iter().any(|k| k.name == key) {
             let misplaced = first.value.is_null() && params.contains(&key);
+            let short = !matches!(first.value.kind, Kind::Map(_)) && params.contains(&key);
             let d = if misplaced {
                 misplaced_parameter(&e.key, word)
+            } else if short {
+                outside(&e.key, word, &first.value, &e.value)
             } else {
                 let known: Vec<&str> = FIELDS.iter().map(|k| k.name).chain([word]).collect();
-                unknown_key(&e.key, &format!("the `{word}` entry"), &known)
+                unknown_pair(&e.key, Some(&e.value), &format!("the `{word}` entry"), &known)
             };
             let reported = cx.fail(d);
             if misplaced {

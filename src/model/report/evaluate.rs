@@ -23,5 +23,5 @@ pub(crate) fn circle(section: &str, units: &[(&str, &Value)]) -> Diagnostic {
         let circle: Vec<&str> = names.iter().copied().chain(names.first().copied()).collect();
         d = d.note(format!("the circle is {}", circle.join(" → ")));
     }
-    d.help("let one of them be a plain value")
+    d.help(if names.len() == 1 { "let it be a plain value" } else { "let one of them be a plain value" })
 }

@@ -4,6 +4,17 @@ use crate::diag::{Diagnostic, did_you_mean};
 use crate::frontend::Value;
 use crate::frontend::value::AtValue;
 
+use super::meant;
+
+/// Layers beside which people look for an activation.
+const OWN_ENTRIES: &[&str] = &[
+    "`dense`",
+    "the `dense` entry",
+    "the `convolution` entry",
+    "`batch_normalization`",
+    "the `batch_normalization` entry",
+];
+
 fn name_of(key: &Value) -> String {
     key.written.as_deref().map_or_else(|| crate::frontend::python::repr(key), str::to_owned)
 }
@@ -20,8 +31,19 @@ pub(crate) fn words(known: &[&str]) -> String {
 
 /// A key that a mapping does not know.
 pub(crate) fn unknown_key(key: &Value, what: &str, known: &[&str]) -> Diagnostic {
+    unknown_pair(key, None, what, known)
+}
+
+/// As [`unknown_key`], with the value, which tells what to write elsewhere.
+pub(crate) fn unknown_pair(key: &Value, value: Option<&Value>, what: &str, known: &[&str]) -> Diagnostic {
     let name = name_of(key);
     let d = Diagnostic::error("unknown-key", format!("{what} has no key `{name}`")).at_value(key, "unknown key");
+    if let Some(meant) = meant::key(&name, known) {
+        return d.help(format!("write `{meant}` in place of `{name}`"));
+    }
+    if let Some(help) = meant::own_entry(&name, value).filter(|_| OWN_ENTRIES.contains(&what)) {
+        return d.help(help);
+    }
     match did_you_mean(&name, known.iter().copied()) {
         Some(better) => d.help(format!("did you mean `{better}`?")),
         None if known.is_empty() => d.note(format!("{what} takes no keys")),
@@ -35,6 +57,15 @@ pub(crate) fn misplaced_parameter(key: &Value, kind: &str) -> Diagnostic {
     Diagnostic::error("unknown-key", format!("`{name}` stands beside `{kind}:` instead of below it"))
         .at_value(key, "not indented enough")
         .help(format!("indent this line deeper than `{kind}:`, so that `{name}` belongs to it"))
+}
+
+/// A parameter that stands beside the short form of a layer.
+pub(crate) fn outside(key: &Value, kind: &str, short: &Value, value: &Value) -> Diagnostic {
+    let name = name_of(key);
+    Diagnostic::error("unknown-key", format!("`{name}` stands beside the short form of `{kind}` instead of inside it"))
+        .at_value(key, "not a key of the entry")
+        .also(short.span, "the short form has room for one value")
+        .help(meant::inside(kind, short, &name, value))
 }
 
 /// A top-level key that is no section.
@@ -73,10 +104,18 @@ pub(crate) fn not_yet_supported(place: &Value, what: &str) -> Diagnostic {
 }
 
 /// A model entry of unknown type.
-pub(crate) fn unknown_layer(key: &Value, known: &[&str]) -> Diagnostic {
+pub(crate) fn unknown_layer(key: &Value, value: &Value, known: &[&str]) -> Diagnostic {
     let name = name_of(key);
+    if name.trim().is_empty() {
+        return Diagnostic::error("no-layer-type", "this model entry is an empty text")
+            .at_value(key, "which layer is this?")
+            .note(format!("layer types are {}", words(known)));
+    }
     let d = Diagnostic::error("unknown-layer", format!("there is no layer type `{name}`"))
         .at_value(key, "unknown layer type");
+    if let Some(help) = meant::layer(&name, value, known) {
+        return d.help(help);
+    }
     match did_you_mean(&name, known.iter().copied()) {
         Some(better) => d.help(format!("did you mean `{better}`?")),
         None => d.note(format!("layer types are {}", words(known))),
@@ -103,7 +142,26 @@ pub(crate) fn two_layer_types(first: &Value, second: &Value) -> Diagnostic {
 pub(crate) fn missing_model(place: &Value) -> Diagnostic {
     Diagnostic::error("missing-section", "this Kurfile has no `model` section")
         .at_value(place, "a Kurfile describes a model")
-        .help("add `model:` with a list of layers, for example `- input: x`, `- dense: 10`, `- output: y`")
+        .help(MODEL_EXAMPLE)
+}
+
+/// `model:` with nothing in it.
+pub(crate) fn empty_model(key: &Value) -> Diagnostic {
+    Diagnostic::error("missing-section", "the `model` section is empty")
+        .at_value(key, "no layers below")
+        .help(MODEL_EXAMPLE)
+}
+
+const MODEL_EXAMPLE: &str =
+    "add `model:` with a list of layers, for example `- input: x`, `- dense: 10`, `- output: y`";
+
+/// `-dense: 3` below `model`.
+pub(crate) fn missing_blank(value: &Value) -> Option<Diagnostic> {
+    let entry = value.as_map()?.iter().find(|e| e.key.as_str().is_some_and(|k| k.starts_with('-')))?;
+    let name = name_of(&entry.key);
+    let text = "`model` must be a list of layers (`- dense: 10`), found a mapping";
+    let d = Diagnostic::error("wrong-type", text).at_value(&entry.key, "YAML reads this as one word");
+    Some(d.help(format!("put a blank after the `-`: `- {}: …`", name.trim_start_matches('-'))))
 }
 
 /// A model entry that uses two templates.

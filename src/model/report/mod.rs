@@ -5,4 +5,5 @@ pub(super) mod evaluate;
 pub(super) mod graph;
 pub(super) mod keys;
 pub(super) mod lint;
+pub(super) mod meant;
 pub(super) mod values;

@@ -37,11 +37,19 @@ pub(crate) fn wrong_type(value: &Value, what: &str, expected: &str) -> Diagnosti
             w @ ("yes" | "no" | "true" | "false" | "on" | "off") => d.help(format!("write `{w}` without quotes")),
             _ => d,
         },
+        Kind::Str(s, _) if expected.contains("number") && s.trim() != &**s && number(s.trim()) => {
+            d.help("the text begins or ends with a blank, so it is not read as a number: remove the blank")
+        }
         Kind::Float(_) if expected.contains("whole number") => {
             d.help("in templates use `//` for a division that gives a whole number")
         }
         _ => d,
     }
+}
+
+/// Whether a text is one that would be read as a number.
+fn number(text: &str) -> bool {
+    text.parse::<f64>().is_ok()
 }
 
 /// A value of the right kind that makes no sense here.

@@ -1,5 +1,7 @@
 //! `loss` (kur-reference 5.1).
 
+use kur_runtime::spec::MetricSpec;
+
 use crate::diag::{Diagnostic, Reported};
 use crate::frontend::Value;
 use crate::frontend::value::AtValue;
@@ -8,12 +10,88 @@ use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::graph::Graph;
 use crate::model::report::graph::{replaced_loss, unknown_input, unknown_target};
+use crate::model::report::values::out_of_range;
 use crate::model::table::{Key, Range, Ty};
 use crate::model::types::{CtcLoss, LayerId, Loss, LossKind, Spanned};
 
-/// The words, in the order of [`MEANING`].
-const WORDS: &[&str] = &["categorical_crossentropy", "mean_squared_error", "ctc"];
-const MEANING: [LossKind; 3] = [LossKind::CategoricalCrossentropy, LossKind::MeanSquaredError, LossKind::Ctc];
+/// A loss of the language.
+pub(crate) struct Rule {
+    /// The word.
+    pub(crate) word: &'static str,
+    kind: LossKind,
+    /// What it is, one phrase.
+    pub(crate) doc: &'static str,
+    /// Keys that it has beside those of all losses.
+    pub(crate) keys: &'static [&'static str],
+    /// An entry of the section.
+    pub(crate) example: &'static str,
+}
+
+const fn rule(
+    word: &'static str,
+    kind: LossKind,
+    keys: &'static [&'static str],
+    doc: &'static str,
+    example: &'static str,
+) -> Rule {
+    Rule { word, kind, doc, keys, example }
+}
+
+/// Every loss, in the order of [`WORDS`].
+pub(crate) const RULES: [Rule; 6] = [
+    rule(
+        "categorical_crossentropy",
+        LossKind::CategoricalCrossentropy,
+        &["label_smoothing", "class_weights"],
+        "classes behind a softmax: −Σ t·ln p, the mean over rows; the truth is a class or a share for each class",
+        "{target: y, name: categorical_crossentropy, label_smoothing: 0.1, metrics: [f1, {top_k: 2}]}",
+    ),
+    rule(
+        "mean_squared_error",
+        LossKind::MeanSquaredError,
+        &[],
+        "numbers: the mean of (prediction − truth)²",
+        "{target: y, name: mean_squared_error, metrics: [mae, r2]}",
+    ),
+    rule(
+        "ctc",
+        LossKind::Ctc,
+        CTC_ONLY,
+        "sequences of labels without known places (kur-reference 5.2)",
+        "{target: y, name: ctc, input_length: frames, output_length: letters, output: transcript}",
+    ),
+    rule(
+        "binary_crossentropy",
+        LossKind::BinaryCrossentropy,
+        &["label_smoothing", "class_weights"],
+        "yes or no behind a sigmoid: −(t·ln p + (1−t)·ln(1−p)), the mean over elements",
+        "{target: y, name: binary_crossentropy, class_weights: [1, 5], metrics: [auroc]}",
+    ),
+    rule(
+        "mean_absolute_error",
+        LossKind::MeanAbsoluteError,
+        &[],
+        "numbers: the mean of |prediction − truth|",
+        "{target: y, name: mean_absolute_error, weight: 0.5}",
+    ),
+    rule(
+        "huber",
+        LossKind::Huber,
+        &["delta"],
+        "numbers: squares of small errors, sizes of large ones, so that outliers count less",
+        "{target: y, name: huber, delta: 1.5}",
+    ),
+];
+
+const WORDS: &[&str] =
+    &["categorical_crossentropy", "mean_squared_error", "ctc", "binary_crossentropy", "mean_absolute_error", "huber"];
+
+const METRICS: &[&str] = &["accuracy", "precision", "recall", "f1", "auroc", "mae", "r2"];
+const TOP: &[Key] = &[Key::new("top_k", Ty::Whole(1), "share of rows whose class is among the k likeliest").required()];
+const METRIC: Ty = Ty::AnyOf(&[Ty::Word(METRICS), Ty::Map(TOP)]);
+
+/// More class weights would make the kernel that computes them absurdly long.
+const MOST_CLASSES: usize = 256;
 
 /// Variants of `ctc`, and their places in the list.
 const VARIANTS: &[&str] = &["warp", "loss_scale"];
@@ -26,6 +104,10 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new("target", Ty::Text, "the output to train").required(),
     Key::new("name", Ty::Word(WORDS), "which loss").required(),
     Key::new("weight", Ty::Number(Range::ANY), "multiplier, 1 by default"),
+    Key::new("label_smoothing", Ty::Number(Range::FRACTION), "share of the truth that is spread over all classes"),
+    Key::new("class_weights", Ty::List(&Ty::Number(Range::NOT_NEGATIVE)), "how much each class counts, 1 by default"),
+    Key::new("delta", Ty::Number(Range::POSITIVE), "`huber`: errors above it count by size, 1 by default"),
+    Key::new("metrics", Ty::List(&METRIC), "what tests and validation measure beside the loss"),
     Key::new("input_length", Ty::Text, "data with the lengths of the utterances (`ctc`)"),
     Key::new("output_length", Ty::Text, "data with the lengths of the labels (`ctc`)"),
     Key::new("output", Ty::Text, "data with the labels (`ctc`)"),
@@ -65,15 +147,106 @@ fn one(cx: &mut Cx<'_>, item: &Value, graph: Option<&Graph>) -> Result<Option<Lo
     let kind = fields
         .need(cx, "name", "name: categorical_crossentropy` or `name: mean_squared_error")
         .and_then(|v| convert::word(cx, v, "`name` of a loss", WORDS))
-        .map(|index| MEANING[index]);
+        .map(|index| RULES[index].kind);
     let kind = kind.and_then(|kind| ctc(cx, item, &fields, kind, graph).map(|ctc| (kind, ctc)));
+    let kind = kind.and_then(|kind| own_keys(cx, item, kind.0).map(|()| kind));
     let weight = fields.read(cx, "weight", convert::number);
+    let number =
+        |cx: &mut Cx<'_>, key: &str, range| fields.read(cx, key, |cx, v, what| convert::number_in(cx, v, what, range));
+    let delta = number(cx, "delta", Range::POSITIVE);
+    let label_smoothing = number(cx, "label_smoothing", Range::FRACTION);
+    let class_weights = fields.read(cx, "class_weights", class_weights);
+    let metrics =
+        fields.read(cx, "metrics", |cx, v, what| metrics(cx, v, what, kind.as_ref().ok().map(|(kind, _)| *kind)));
     let target = fields.need(cx, "target", "target: NAME");
     let output = target.and_then(|v| output(cx, v, graph));
     let Some(output) = output? else { return kind.and(weight).map(|_| None) };
     let span = target.map_or(item.span, |v| v.span);
     let (kind, ctc) = kind?;
-    Ok(Some(Loss { output, kind, weight: weight?.unwrap_or(1.0), ctc, span }))
+    Ok(Some(Loss {
+        output,
+        kind,
+        ctc,
+        weight: weight?.unwrap_or(1.0),
+        delta: delta?.unwrap_or(1.0),
+        label_smoothing: label_smoothing?.unwrap_or(0.0),
+        class_weights: class_weights?.unwrap_or_default(),
+        metrics: metrics?.unwrap_or_default(),
+        span,
+    }))
+}
+
+/// Keys that other losses have; those of `ctc` are dealt with where it is read.
+fn own_keys(cx: &mut Cx<'_>, item: &Value, kind: LossKind) -> Result<(), Reported> {
+    let before = cx.sink.error_count();
+    for key in ["label_smoothing", "class_weights", "delta"] {
+        let owners: Vec<&Rule> = RULES.iter().filter(|r| r.keys.contains(&key)).collect();
+        if let Some(e) = item.entry(key)
+            && !owners.iter().any(|r| r.kind == kind)
+        {
+            let words: Vec<&str> = owners.iter().map(|r| r.word).collect();
+            let message = format!("the loss `{}` has no key `{key}`", kind.word());
+            let d = Diagnostic::error("unknown-key", message).at_value(&e.key, "unknown key");
+            cx.push(d.help(format!("`{key}` belongs to the loss {}", convert::either(&words))));
+        }
+    }
+    cx.sink.check_since(before)
+}
+
+fn class_weights(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<f64>, Reported> {
+    let items = convert::list(cx, value, what, "a list of numbers, one for each class")?;
+    if items.is_empty() || items.len() > MOST_CLASSES {
+        return Err(cx.fail(out_of_range(value, what, &format!("one to {MOST_CLASSES} numbers"))));
+    }
+    let item = format!("an item of {what}");
+    let all: Vec<_> = items.iter().map(|v| convert::number_in(cx, v, &item, Range::NOT_NEGATIVE)).collect();
+    all.into_iter().collect()
+}
+
+/// `[precision, {top_k: 5}]`: each once, and of the kind that the loss has.
+fn metrics(cx: &mut Cx<'_>, value: &Value, what: &str, kind: Option<LossKind>) -> Result<Vec<MetricSpec>, Reported> {
+    let before = cx.sink.error_count();
+    let items = convert::list(cx, value, what, "a list of metrics")?;
+    let mut found: Vec<MetricSpec> = Vec::new();
+    for item in items {
+        let Ok(metric) = metric(cx, item, &format!("an item of {what}")) else { continue };
+        let fits = |k: LossKind| if metric.is_regression() { k.is_regression() } else { k.is_crossentropy() };
+        if let Some(kind) = kind.filter(|k| !fits(*k)) {
+            let of = if metric.is_regression() { "numbers" } else { "classes" };
+            let message =
+                format!("the metric `{}` measures {of}, which `{}` does not train", metric.name(), kind.word());
+            let others: Vec<&str> = if kind.is_regression() {
+                vec!["mae", "r2"]
+            } else {
+                METRICS.iter().copied().filter(|m| !matches!(*m, "mae" | "r2")).collect()
+            };
+            let d = Diagnostic::error("invalid-value", message).at_value(item, "of the other kind");
+            cx.push(match kind {
+                LossKind::Ctc => d.help("leave `metrics` out"),
+                _ => d.help(format!("metrics of this loss are {}", convert::either(&others))),
+            });
+        } else if !found.contains(&metric) {
+            found.push(metric);
+        }
+    }
+    cx.sink.check_since(before).map(|()| found)
+}
+
+fn metric(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<MetricSpec, Reported> {
+    if value.as_map().is_some() {
+        let fields = Fields::open(cx, value, what, TOP)?;
+        let k = fields.need(cx, "top_k", "top_k: 5")?;
+        return convert::whole(cx, k, &fields.what("top_k"), 1).map(MetricSpec::TopK);
+    }
+    Ok(match METRICS[convert::word(cx, value, what, METRICS)?] {
+        "precision" => MetricSpec::Precision,
+        "recall" => MetricSpec::Recall,
+        "f1" => MetricSpec::F1,
+        "auroc" => MetricSpec::Auroc,
+        "mae" => MetricSpec::Mae,
+        "r2" => MetricSpec::R2,
+        _ => MetricSpec::Accuracy,
+    })
 }
 
 /// The parameters that only `ctc` has.
@@ -155,4 +328,18 @@ fn output(cx: &mut Cx<'_>, value: &Value, graph: Option<&Graph>) -> Result<Optio
         return Err(cx.fail(unknown_target(value, &names, graph.names.get(&target).copied())));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_rules_agree() {
+        assert_eq!(RULES.map(|r| r.word), WORDS);
+        for rule in &RULES {
+            assert_eq!(rule.kind.word(), rule.word);
+            assert!(rule.keys.iter().all(|k| KEYS.iter().any(|key| key.name == *k)));
+        }
+    }
 }

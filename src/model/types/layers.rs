@@ -20,6 +20,8 @@ pub struct Layer {
     pub kind: LayerKind,
     /// Whether its weights are frozen.
     pub freeze: bool,
+    /// Penalty on its weights.
+    pub regularizer: Option<Regularizer>,
     /// Through which templates, includes and aliases the entry came, for messages.
     pub via: Option<Arc<Origin>>,
 }
@@ -173,6 +175,15 @@ pub enum LayerKind {
         /// Whether a step sees only itself and those before it.
         causal: bool,
     },
+}
+
+/// A term of the loss for each kernel w of a layer: l1·Σ|w| + l2·Σw².
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Regularizer {
+    /// Factor of the sizes, at least 0.
+    pub l1: f64,
+    /// Factor of the squares, at least 0.
+    pub l2: f64,
 }
 
 /// The gates of a highway layer.

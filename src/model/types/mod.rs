@@ -5,7 +5,7 @@ mod layers;
 mod optimizer;
 mod sections;
 
-pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent};
+pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent, Regularizer};
 pub use optimizer::{Clip, Curve, Optimizer, OptimizerKind, PLATEAU, PLATEAU_SEEN, ScaleRate, Schedule};
 pub use sections::{CtcLoss, Loss, LossKind, TrainSection};
 
@@ -137,7 +137,7 @@ pub struct ModelOutput {
 pub struct DataShape {
     /// Name of the model input or target.
     pub name: String,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 for a first axis whose length differs from sample to sample.
     pub shape: Vec<u64>,
     /// Where it was learned from, for messages: `iris-train.csv`.
     pub source: String,

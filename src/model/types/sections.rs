@@ -1,6 +1,6 @@
 //! The sections beside the model: training and losses (kur-reference 5 and 7).
 
-use kur_runtime::spec::{SectionSpec, TrainWeights};
+use kur_runtime::spec::{MetricSpec, SectionSpec, TrainWeights};
 
 use super::{LayerId, Optimizer, Spanned};
 use crate::diag::Span;
@@ -31,6 +31,14 @@ pub struct Loss {
     pub weight: f64,
     /// Parameters of [`LossKind::Ctc`].
     pub ctc: Option<CtcLoss>,
+    /// `delta` of `huber`: the distance from which the loss grows along a line.
+    pub delta: f64,
+    /// Share of the truth that is spread over all classes, in [0, 1).
+    pub label_smoothing: f64,
+    /// Weight of each class; empty weighs all alike.
+    pub class_weights: Vec<f64>,
+    /// What tests and validation measure beside the loss.
+    pub metrics: Vec<MetricSpec>,
     /// Span of the entry.
     pub span: Span,
 }
@@ -59,6 +67,12 @@ pub enum LossKind {
     MeanSquaredError,
     /// −Σ t·ln p over the last axis, mean over the rest.
     CategoricalCrossentropy,
+    /// −(t·ln p + (1−t)·ln(1−p)), mean over all elements.
+    BinaryCrossentropy,
+    /// Mean over all elements of |prediction − truth|.
+    MeanAbsoluteError,
+    /// Mean over all elements of ½d² where |d| ≤ δ, else δ(|d| − ½δ) (Huber 1964).
+    Huber,
     /// Connectionist temporal classification (5.2).
     Ctc,
 }
@@ -70,7 +84,22 @@ impl LossKind {
         match self {
             LossKind::MeanSquaredError => "mean_squared_error",
             LossKind::CategoricalCrossentropy => "categorical_crossentropy",
+            LossKind::BinaryCrossentropy => "binary_crossentropy",
+            LossKind::MeanAbsoluteError => "mean_absolute_error",
+            LossKind::Huber => "huber",
             LossKind::Ctc => "ctc",
         }
+    }
+
+    /// Whether truth and prediction are numbers, whose distance counts.
+    #[must_use]
+    pub fn is_regression(self) -> bool {
+        matches!(self, LossKind::MeanSquaredError | LossKind::MeanAbsoluteError | LossKind::Huber)
+    }
+
+    /// Whether predictions are shares of classes.
+    #[must_use]
+    pub fn is_crossentropy(self) -> bool {
+        matches!(self, LossKind::CategoricalCrossentropy | LossKind::BinaryCrossentropy)
     }
 }

@@ -169,7 +169,9 @@ pub(super) fn vjp(
         // Linear in gy: its gradient looks the rows up again.
         Op::GatherGrad => Ok(vec![None, wanted[1].then(|| b.op(Op::Gather, &[g, x[0]]))]),
         Op::ArgMax | Op::Random { .. } | Op::Lengths { .. } => Ok(vec![None; x.len()]),
-        Op::Input { .. } | Op::State { .. } | Op::Control(_) | Op::Const(_) | Op::Size(_) => Ok(Vec::new()),
+        Op::Input { .. } | Op::State { .. } | Op::Control(_) | Op::Const(_) | Op::Size(_) | Op::Positions => {
+            Ok(Vec::new())
+        }
     }
 }
 

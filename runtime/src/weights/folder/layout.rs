@@ -12,7 +12,7 @@ pub(super) fn convert(state: &StateSpec, parts: &[&Tensor], dialect: Dialect) ->
         several => side_by_side(several)
             .ok_or_else(|| format!("the gates of `{}` have different shapes in the folder", state.name))?,
     };
-    let is_kernel = split(state).1 == "kernel";
+    let is_kernel = split(state).1.ends_with("kernel");
     let rank = state.shape.len();
     let (shape, values) = match dialect {
         // (out, in, k…)

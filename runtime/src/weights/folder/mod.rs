@@ -59,7 +59,7 @@ pub fn load(path: &Path, program: &Program) -> Result<Loaded<Meta>> {
     let mut extra: Vec<String> = tensors
         .iter()
         .zip(&used)
-        .filter(|(t, used)| !**used && !names::is_bookkeeping(t, dialect))
+        .filter(|(t, used)| !**used && !names::is_bookkeeping(t, program, dialect))
         .map(|(t, _)| format!("`{}` is not in the model", t.file()))
         .collect();
     extra.sort();
@@ -72,10 +72,17 @@ pub fn load(path: &Path, program: &Program) -> Result<Loaded<Meta>> {
     if more > 0 {
         differences.push(format!("and {more} more"));
     }
-    Err(Error::new(Exit::Run, "other-model", format!("`{shown}` holds the weights of another model"))
+    let error = Error::new(Exit::Run, "other-model", format!("`{shown}` holds the weights of another model"))
         .at(Place::file(&shown))
         .help(differences.join("\n"))
-        .help(format!("it was written by Kur on {}, with the layers {}", dialect.name(), layers(&tensors))))
+        .help(format!("it was written by Kur on {}, with the layers {}", dialect.name(), layers(&tensors)));
+    let other_cell = dialect == Dialect::PyTorch
+        && tensors.iter().zip(&used).any(|(t, used)| !used && t.name.starts_with("bias_hh_l0"));
+    Err(if other_cell {
+        error.help("PyTorch's recurrent cells are computed in another way: give the layer `cell: torch`")
+    } else {
+        error
+    })
 }
 
 fn missing(state: &StateSpec, tensors: &[Tensor]) -> String {

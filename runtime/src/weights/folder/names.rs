@@ -67,25 +67,34 @@ pub(super) fn split(state: &StateSpec) -> (&str, &str) {
     state.name.rsplit_once('/').unwrap_or((state.name.as_str(), ""))
 }
 
-/// Tensors that belong to no state of ours: PyTorch counts batches, and its biases of batches before the first.
-pub(super) fn is_bookkeeping(tensor: &Tensor, dialect: Dialect) -> bool {
-    dialect == Dialect::PyTorch && tensor.name == "num_batches_tracked"
+/// Tensors that belong to no state of ours: PyTorch counts batches, and what `reuse` uses inside `parallel` is written
+/// again there, under the names of its own layer.
+pub(super) fn is_bookkeeping(tensor: &Tensor, program: &Program, dialect: Dialect) -> bool {
+    let again = |s: &StateSpec| tensor.name.strip_prefix(split(s).0).is_some_and(|rest| rest.starts_with('_'));
+    match dialect {
+        Dialect::PyTorch => tensor.name == "num_batches_tracked",
+        _ => inside_parallel(&tensor.layer).is_some() && program.state.iter().any(again),
+    }
 }
 
 /// The tensors that make a state, in order; several where Keras 1 keeps the gates of a recurrent layer apart.
 pub(super) fn parts(state: &StateSpec, tensors: &[Tensor], dialect: Dialect, lists: &[(String, String)]) -> Vec<usize> {
     let (layer, tensor) = split(state);
+    if dialect == Dialect::PyTorch {
+        let found = torch(layer, tensor).into_iter().find_map(|(layer, name)| {
+            let layer = format!("layer_{}", plain_torch(&layer));
+            tensors.iter().position(|t| t.layer == layer && t.name == name)
+        });
+        return found.into_iter().collect();
+    }
     let renamed = lists.iter().find(|(ours, _)| ours == layer).map(|(_, theirs)| theirs.as_str());
     let own: Vec<usize> = (0..tensors.len())
         .filter(|i| match renamed {
             Some(name) => tensors[*i].layer == name,
-            None => is_layer(&tensors[*i].layer, layer, dialect),
+            None => is_layer(&tensors[*i].layer, layer),
         })
         .collect();
     let one = |matches: &dyn Fn(&str) -> bool| own.iter().copied().find(|i| matches(&tensors[*i].name));
-    if dialect == Dialect::PyTorch {
-        return one(&|name| torch(tensor) == Some(name)).into_iter().collect();
-    }
     if let Some(i) = one(&|name| keras(name, tensor)) {
         return vec![i];
     }
@@ -107,11 +116,7 @@ pub(super) fn parts(state: &StateSpec, tensors: &[Tensor], dialect: Dialect, lis
 
 /// Whether a layer of the folder is a layer of the program. Inside `parallel` the folder's name is
 /// `PARALLEL_CHILD_i_j`.
-fn is_layer(theirs: &str, ours: &str, dialect: Dialect) -> bool {
-    if dialect == Dialect::PyTorch {
-        let plain: String = ours.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect();
-        return theirs.strip_prefix("layer_") == Some(plain.as_str());
-    }
+fn is_layer(theirs: &str, ours: &str) -> bool {
     theirs == ours || inside_parallel(theirs).is_some_and(|n| n.strip_suffix(ours).is_some_and(|p| p.ends_with('_')))
 }
 
@@ -136,15 +141,41 @@ fn keras(name: &str, ours: &str) -> bool {
     *canonical == ours || (*word == "W" && ours == "embeddings")
 }
 
-/// What PyTorch calls a tensor.
-fn torch(ours: &str) -> Option<&'static str> {
-    Some(match ours {
-        "kernel" | "embeddings" | "gamma" => "weight",
-        "bias" | "beta" => "bias",
-        "moving_mean" => "running_mean",
-        "moving_variance" => "running_var",
-        _ => return None,
-    })
+/// A layer's name as PyTorch's module has it.
+fn plain_torch(layer: &str) -> String {
+    layer.chars().map(|c| if c.is_ascii_alphanumeric() { c } else { '_' }).collect()
+}
+
+/// Where PyTorch may keep a tensor: layer and name. Highway layers have a part `_H` and a gate `_T`; both directions of
+/// a recurrent layer lie in one.
+fn torch(layer: &str, ours: &str) -> Vec<(String, String)> {
+    let at = |layer: &str, names: &[&str]| -> Vec<(String, String)> {
+        names.iter().map(|n| (layer.to_owned(), (*n).to_owned())).collect()
+    };
+    let recurrent = match ours {
+        "kernel" => "weight_ih_l0",
+        "recurrent_kernel" => "weight_hh_l0",
+        "bias" => "bias_ih_l0",
+        "recurrent_bias" => "bias_hh_l0",
+        _ => "",
+    };
+    let mut all = match ours {
+        "kernel" => [at(layer, &["weight", recurrent]), at(&format!("{layer}_H"), &["weight"])].concat(),
+        "bias" => [at(layer, &["bias", recurrent]), at(&format!("{layer}_H"), &["bias"])].concat(),
+        "gate_kernel" => at(&format!("{layer}_T"), &["weight"]),
+        "gate_bias" => at(&format!("{layer}_T"), &["bias"]),
+        "embeddings" | "gamma" => at(layer, &["weight"]),
+        "beta" => at(layer, &["bias"]),
+        "moving_mean" => at(layer, &["running_mean"]),
+        "moving_variance" => at(layer, &["running_var"]),
+        _ => at(layer, &[recurrent]),
+    };
+    if let Some(whole) = layer.strip_suffix("_fwd") {
+        all.extend(at(whole, &[recurrent]));
+    } else if let Some(whole) = layer.strip_suffix("_rev") {
+        all.extend(at(whole, &[&format!("{recurrent}_reverse")]));
+    }
+    all
 }
 
 /// The layers of `dense: [a, b, …]`: all but the last have names of their own here (`NAME.0`), and names that Keras
@@ -160,7 +191,7 @@ pub(super) fn dense_lists(program: &Program, tensors: &[Tensor], dialect: Dialec
             ours.push(layer);
         }
     }
-    let known = |theirs: &str| ours.iter().any(|o| is_layer(theirs, o, dialect));
+    let known = |theirs: &str| ours.iter().any(|o| is_layer(theirs, o));
     let mut counted: Vec<(u64, &str)> = Vec::new();
     for t in tensors.iter().filter(|t| !known(&t.layer)) {
         let number = t.layer.strip_prefix("dense_").and_then(|n| n.parse().ok());
