@@ -1,9 +1,14 @@
 //! Compiled code against the interpreter: whole Kurfiles, every step, three optimisation levels, both code variants,
 //! every instruction set of the library kernels; and the same bits for 1, 2 and 4 threads.
 
+#[path = "support/layer_cases.rs"]
+mod layer_cases;
+#[path = "support/sequence_cases.rs"]
+mod sequence_cases;
+
 use kur_runtime::abi::rng;
 use kur_runtime::cpu::level::Level;
-use kur_runtime::dim::BATCH;
+use kur_runtime::dim::{BATCH, Sym};
 use kur_runtime::exec::{Executor, StepKind};
 use kur_runtime::payload::CpuLevel;
 use kur_runtime::plan::{InputRole, Plan, StateRole};
@@ -106,6 +111,75 @@ loss:
 ",
     ),
     (
+        "yes or no, accumulated",
+        "
+model:
+  - {input: {shape: [5]}, name: x}
+  - dense: 17
+  - activation: tanh
+  - dense: 3
+  - activation: sigmoid
+    name: y
+train:
+  optimizer:
+    name: adamw
+    weight_decay: 0.1
+    accumulate: 1
+    schedule: {name: cosine, steps: 9, warmup: 2, final: 0.1}
+loss: [{target: y, name: binary_crossentropy, label_smoothing: 0.1, class_weights: [1, 3], metrics: [auroc]}]
+",
+    ),
+    (
+        "weighted classes in a sequence",
+        "
+model:
+  - {input: {shape: [7, 5]}, name: x}
+  - dense: 4
+  - activation: softmax
+    name: y
+train: {optimizer: {name: lamb, schedule: {name: step, every: 2, factor: 0.5}}}
+loss: [{target: y, name: categorical_crossentropy, label_smoothing: 0.2, class_weights: [0.5, 1, 2, 3]}]
+",
+    ),
+    (
+        "huber, penalties",
+        "
+model:
+  - {input: {shape: [33]}, name: x}
+  - dense: 17
+    regularizer: {l1: 0.01, l2: 0.02}
+  - activation: relu
+  - dense: 3
+    name: y
+train: {optimizer: {name: rmsprop, clip: {norm: 0.5}, schedule: {name: exponential, every: 3, warmup: 7}}}
+loss: [{target: y, name: huber, delta: 0.3}]
+",
+    ),
+    (
+        "sizes of errors, scaled rate",
+        "
+model:
+  - {input: {shape: [3]}, name: x}
+  - dense: 1
+    name: y
+train: {optimizer: {name: adadelta, scale_rate: w, scale_mode: linear}}
+loss: [{target: y, name: mean_absolute_error}]
+",
+    ),
+    (
+        "signs",
+        "
+model:
+  - {input: {shape: [3]}, name: x}
+  - dense: 7
+  - activation: sigmoid
+  - dense: 1
+    name: y
+train: {optimizer: {name: lion, weight_decay: 0.1, schedule: {name: linear, steps: 50}}}
+loss: [{target: y, name: mean_squared_error}]
+",
+    ),
+    (
         "frozen",
         "
 model:
@@ -119,6 +193,11 @@ loss: [{target: y, name: mean_squared_error}]
 ",
     ),
 ];
+
+/// All Kurfiles.
+fn cases() -> impl Iterator<Item = &'static (&'static str, &'static str)> {
+    CASES.iter().chain(layer_cases::CASES).chain(sequence_cases::CASES)
+}
 
 fn compile(name: &str, text: &str, level: OptLevel) -> Build {
     let text = match name {
@@ -140,22 +219,37 @@ fn draw(stream: u32, n: usize) -> Vec<f32> {
     (0..n).map(|i| rng::uniform(rng::stream(99, stream, 0), u32::try_from(i).expect("small")) * 2.0 - 1.0).collect()
 }
 
-fn sizes(dims: &[kur_runtime::dim::Dim], batch: u64) -> Vec<usize> {
-    dims.iter().map(|d| usize::try_from(d.eval(&[batch])).expect("small")).collect()
+/// A value for every free symbol: the batch, and variable sizes that follow from it so that they differ.
+fn free(build: &Build, batch: u64) -> Vec<(Sym, u64)> {
+    let symbols = &build.program.symbols;
+    let all = (0..symbols.len()).map(|s| Sym(u8::try_from(s).expect("few")));
+    all.filter(|s| symbols.def(*s).is_none())
+        .map(|s| (s, if s == BATCH { batch } else { 8 + (batch + u64::from(s.0)) % 7 }))
+        .collect()
+}
+
+fn sizes(build: &Build, dims: &[kur_runtime::dim::Dim], batch: u64) -> Vec<usize> {
+    let values = build.program.symbols.values(&free(build, batch));
+    dims.iter().map(|d| usize::try_from(d.eval(&values)).expect("small")).collect()
 }
 
 /// One tensor per data and target input of a plan: random data, one-hot targets.
-fn inputs(plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRole, String, Vec<usize>, Vec<f32>)> {
+fn inputs(build: &Build, plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRole, String, Vec<usize>, Vec<f32>)> {
     let mut out = Vec::new();
     for (i, slot) in plan.inputs.iter().enumerate() {
         if slot.role == InputRole::Control {
             continue;
         }
         let mut shape = vec![usize::try_from(batch).expect("small")];
-        shape.extend(sizes(&slot.shape, batch));
+        shape.extend(sizes(build, &slot.shape, batch));
         let n: usize = shape.iter().product();
         let mut data = draw(u32::try_from(i).expect("few"), n);
-        if slot.role == InputRole::Target && one_hot {
+        if slot.name.starts_with("index") {
+            data.iter_mut().for_each(|x| *x = (x.abs() * layer_cases::VOCABULARY).floor());
+        }
+        if sequence_cases::draw(&slot.name, &mut data) {
+            // Labels and lengths are no classes.
+        } else if slot.role == InputRole::Target && one_hot {
             let width = *shape.last().expect("an axis");
             for row in data.chunks_mut(width) {
                 let hot = (row[0].abs() * 1000.0) as usize % width;
@@ -176,7 +270,8 @@ fn state(build: &Build) -> Vec<Vec<f32>> {
         .enumerate()
         .map(|(i, s)| {
             let n = usize::try_from(s.len()).expect("small");
-            let positive = s.name.ends_with("variance") || s.name.ends_with("adam.v");
+            let moments = ["variance", "adam.v", "rmsprop.a", "adadelta.a", "adadelta.d", "optimizer:drops"];
+            let positive = moments.iter().any(|m| s.name.ends_with(m));
             let v = draw(1000 + u32::try_from(i).expect("few"), n);
             v.into_iter().map(|x| if positive { 0.5 + x.abs() } else { x * 0.5 }).collect()
         })
@@ -211,9 +306,18 @@ fn judge(reference: &Build, mode: Mode, batch: u64) -> Outcome {
     let one_hot = reference.program.run.outputs.iter().any(|o| o.softmax);
     let states = state(reference);
     let given = Inputs {
-        sizes: vec![(BATCH, batch)],
-        tensors: inputs(plan, batch, one_hot).into_iter().map(|(r, n, s, d)| (r, n, tensor(&s, &d))).collect(),
-        states: step.graph.states.iter().zip(&states).map(|(s, v)| tensor(&sizes(&s.ty.shape, batch), v)).collect(),
+        sizes: free(reference, batch),
+        tensors: inputs(reference, plan, batch, one_hot)
+            .into_iter()
+            .map(|(r, n, s, d)| (r, n, tensor(&s, &d)))
+            .collect(),
+        states: step
+            .graph
+            .states
+            .iter()
+            .zip(&states)
+            .map(|(s, v)| tensor(&sizes(reference, &s.ty.shape, batch), v))
+            .collect(),
         seed: SEED,
         updates: UPDATES,
     };
@@ -234,18 +338,18 @@ fn execute(build: &Build, mode: Mode, batch: u64, code: CpuLevel, level: Level, 
     }
     let plan = plan_of(build, mode);
     let one_hot = build.program.run.outputs.iter().any(|o| o.softmax);
-    let data = inputs(plan, batch, one_hot);
+    let data = inputs(build, plan, batch, one_hot);
     let slices: Vec<&[f32]> = data.iter().map(|(_, _, _, d)| d.as_slice()).collect();
     // Steps of other sizes first: nothing of them may show in this one.
     for other in [batch + 5, 1] {
-        let more = inputs(plan, other, one_hot);
+        let more = inputs(build, plan, other, one_hot);
         let slices: Vec<&[f32]> = more.iter().map(|(_, _, _, d)| d.as_slice()).collect();
-        e.run(kind(mode), other, &slices, SEED, UPDATES).expect("runs");
+        e.run_sized(kind(mode), &free(build, other), &slices, SEED, UPDATES).expect("runs");
     }
     for (i, v) in state(build).iter().enumerate() {
         e.state_mut(i).copy_from_slice(v);
     }
-    e.run(kind(mode), batch, &slices, SEED, UPDATES).expect("runs");
+    e.run_sized(kind(mode), &free(build, batch), &slices, SEED, UPDATES).expect("runs");
     let results =
         plan.results.iter().enumerate().map(|(i, r)| (r.name.clone(), e.result(kind(mode), i).to_vec())).collect();
     let states = (0..build.program.state.len()).map(|i| e.state(i).to_vec()).collect();
@@ -288,7 +392,7 @@ fn compare(what: &str, build: &Build, got: &Answer, want: &Outcome) {
 
 #[test]
 fn compiled_steps_equal_interpreted_ones() {
-    for (name, text) in CASES {
+    for (name, text) in cases() {
         let reference = compile(name, text, OptLevel::None);
         for level in [OptLevel::None, OptLevel::Simplify, OptLevel::Full] {
             let build = compile(name, text, level);
@@ -314,7 +418,7 @@ fn compiled_steps_equal_interpreted_ones() {
 
 #[test]
 fn threads_do_not_change_a_bit() {
-    for (name, text) in CASES {
+    for (name, text) in cases() {
         let build = compile(name, text, OptLevel::Full);
         let code = if Level::available().contains(&Level::Avx2) { CpuLevel::V3 } else { CpuLevel::Baseline };
         let bits = |threads: usize| {
@@ -335,7 +439,7 @@ fn threads_do_not_change_a_bit() {
 fn emitted_graphs_read_back_and_builds_repeat() {
     use kurc::driver::Stage;
     use kurc::ir::text::{parse_graphs, print_graph};
-    for (name, text) in CASES {
+    for (name, text) in cases() {
         let build = compile(name, text, OptLevel::Full);
         for stage in [Stage::Graph, Stage::GraphOpt] {
             let out = build.emit(stage, CpuLevel::V3).expect("text");

@@ -23,6 +23,9 @@ impl Place {
         let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
         for entry in fs::read_dir(from).expect("the fixture") {
             let path = entry.expect("an entry").path();
+            if path.is_dir() {
+                continue;
+            }
             fs::copy(&path, place.path(&path.file_name().expect("a name").to_string_lossy())).expect("copies");
         }
         place
@@ -460,7 +463,7 @@ fn failures_lose_nothing_and_leave_nothing() {
     fs::write(p.path("iris.weights"), &saved[..saved.len() / 2]).expect("writes");
     fail(&p.run("m.bin", &["test"]), 1, &["iris.weights"]);
     let out = p.run("m.bin", &["evaluate", "-o", "out.parquet"]);
-    fail(&out, 2, &[".csv", ".jsonl"]);
+    fail(&out, 2, &[".csv", ".jsonl", ".npz"]);
 }
 
 #[test]
@@ -572,4 +575,154 @@ fn a_model_is_listed_and_drawn() {
     fail(&place.kurc(&["graph", "bad.yml", "-o", "model.svg"]), 3, &["dense"]);
     assert_eq!(place.bytes("model.svg"), svg.as_bytes());
     assert_eq!(place.files().len(), before.len() + 3);
+}
+
+/// Sequences of different lengths, from JSON lines: every batch is as long as its longest.
+#[test]
+fn sequences_of_any_length_are_trained_on() {
+    let p = Place::empty();
+    let line = |n: usize| {
+        let x: Vec<String> = (0..n).map(|i| format!("[{}, {}]", i % 3, 1 + i % 2)).collect();
+        let y: Vec<String> = (0..n).map(|i| format!("[{}]", 2 * (i % 3) + 1 + i % 2)).collect();
+        format!("{{\"x\": [{}], \"y\": [{}]}}\n", x.join(", "), y.join(", "))
+    };
+    p.write("train.jsonl", &(0..40).map(|i| line(1 + i % 7)).collect::<String>());
+    p.write("test.jsonl", &[line(3), line(11), line(1)].concat());
+    p.write(
+        "Kurfile.yml",
+        "model: [{input: x}, {convolution: {kernels: 4, size: 3}}, {activation: relu}, {dense: 1, name: y}]\n\
+         train: {data: [{jsonl: train.jsonl}], epochs: 60, provider: {batch_size: 8}, optimizer: {name: adam, learning_rate: 0.02}, weights: w}\n\
+         test: {data: [{jsonl: test.jsonl}], provider: {batch_size: 2}}\n\
+         evaluate: {data: [{jsonl: test.jsonl}], provider: {batch_size: 2}}\n\
+         loss: [{target: y, name: mean_squared_error}]\n",
+    );
+    p.build(&[]);
+    succeed(&p.run("m.bin", &["train"]));
+    let tested = p.run("m.bin", &["test", "--json"]);
+    succeed(&tested);
+    let loss = number(&tested, "test", "loss");
+    assert!(loss < 0.5, "{loss}");
+    // The same bits in memory, and whatever the number of threads.
+    let one = p.kurc(&["test", "Kurfile.yml", "--json", "--threads", "1"]);
+    assert_eq!(number(&one, "test", "loss").to_bits(), loss.to_bits());
+    succeed(&p.run("m.bin", &["evaluate", "-o", "out.jsonl"]));
+    let lines = fs::read_to_string(p.path("out.jsonl")).expect("written");
+    let rows: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
+    let length = |row: usize, key: &str| rows[row][key].as_array().map_or(0, Vec::len);
+    // Outputs are as long as their batch, the truth as the data.
+    assert_eq!((length(0, "y"), length(0, "truth_y"), length(1, "truth_y"), length(2, "y")), (11, 3, 11, 1));
+    let last = rows[2]["y"][0][0].as_f64().expect("a number");
+    assert!((last - 1.0).abs() < 2.0, "{last}");
+    succeed(&p.run("m.bin", &["evaluate", "-o", "out.npz"]));
+    let arrays = kur_runtime::data::arrays::open_npz("out.npz", &p.bytes("out.npz")).expect("an archive");
+    let shapes: Vec<(&str, &[u64])> = arrays.iter().map(|a| (a.name.as_str(), a.shape.as_slice())).collect();
+    assert_eq!(shapes, [("y", &[3, 11, 1][..]), ("truth_y", &[3, 11, 1])]);
+    fail(&p.run("m.bin", &["evaluate"]), 2, &["error[variable-shape]", "-o out.jsonl"]);
+    // A fixed size holds shorter sequences and refuses longer ones.
+    p.build(&["--set", "model.0={input: {shape: [7, 2]}, name: x}"]);
+    fail(&p.run("m.bin", &["test", "--weights", "w"]), 4, &["`x` has shape 11x2 in the data, 7x2 in the model"]);
+}
+
+/// Weights of Kur, arrays in and arrays out, by the executable.
+#[test]
+fn folders_of_kur_and_numpy_files_go_in_and_out() {
+    let p = Place::of("oracle/22-freeze");
+    fs::create_dir(p.path("kur")).expect("a folder");
+    let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures/oracle/22-freeze/k2tf");
+    for entry in fs::read_dir(from.join("weights")).expect("weights") {
+        let path = entry.expect("an entry").path();
+        fs::copy(&path, p.path("kur").join(path.file_name().expect("a name"))).expect("copies");
+    }
+    fs::rename(p.path("kurfile.yml"), p.path("Kurfile.yml")).expect("renames");
+    p.build(&[]);
+    let open = |name: &str| kur_runtime::data::arrays::open_npz(name, &p.bytes(name)).expect("an archive");
+    p.write("out.npz", "old");
+    succeed(&p.run("m.bin", &["evaluate", "--weights", "kur", "-o", "out.npz"]));
+    let arrays = open("out.npz");
+    assert_eq!(arrays.iter().map(|a| a.name.as_str()).collect::<Vec<_>>(), ["y", "truth_y"]);
+    // What was written is data for the next run; the model sees its truth again.
+    let kurs = kur_runtime::data::arrays::open_npy("y", &fs::read(from.join("out_y.npy")).expect("readable"));
+    let kurs = kurs.expect("an array").1;
+    assert!(arrays[0].values.iter().zip(&kurs).all(|(a, b)| (a - b).abs() < 1e-6));
+    // Predictions for data on the command line, or of the Kurfile, are the same.
+    succeed(&p.run("m.bin", &["predict", "data.pkl", "--weights", "kur", "-o", "a.npz"]));
+    succeed(&p.run("m.bin", &["predict", "--weights", "kur", "-o", "b.npz"]));
+    assert_eq!(open("a.npz"), open("b.npz"));
+    assert_eq!(open("a.npz")[0], arrays[0]);
+    // Training starts from the folder and saves a file beside it.
+    succeed(&p.run("m.bin", &["train", "--weights", "kur", "--epochs", "1"]));
+    assert!(p.path("kur.safetensors").is_file() && p.path("kur").is_dir());
+    succeed(&p.run("m.bin", &["test", "--weights", "kur.safetensors"]));
+    // A failed run keeps the old output and leaves nothing else.
+    let (old, before) = (p.bytes("out.npz"), p.files());
+    fs::remove_file(p.path("kur/y+y_bias:0.kur")).expect("removes");
+    let out = p.run("m.bin", &["evaluate", "--weights", "kur", "-o", "out.npz"]);
+    fail(&out, 1, &["error[other-model]", "`y/bias` is missing in the folder"]);
+    assert!(p.bytes("out.npz") == old && p.files() == before);
+    let pickle = p.bytes("data.pkl");
+    fs::write(p.path("data.pkl"), &pickle[..pickle.len() / 2]).expect("writes");
+    fail(&p.run("m.bin", &["test", "--weights", "kur.safetensors"]), 4, &["error[pickle-format]", "is cut off"]);
+}
+
+/// Several suppliers in one section: side by side under different names, stacked under equal ones.
+#[test]
+fn suppliers_stand_side_by_side_and_stack() {
+    let p = Place::empty();
+    p.write("a.jsonl", "{\"x\": [1, 2]}\n{\"x\": [3, 4]}\n");
+    p.write("b.jsonl", "{\"x\": [5, 6]}\n");
+    p.write("y.csv", "y\n1\n2\n3\n");
+    let kurfile = |data: &str| {
+        p.write(
+            "Kurfile.yml",
+            &format!(
+                "model: [{{input: x}}, {{dense: 1, name: y}}]\ntrain: {{data: {data}, epochs: 1, weights: w}}\n\
+                 loss: [{{target: y, name: mean_squared_error}}]\n"
+            ),
+        );
+    };
+    kurfile("[{jsonl: a.jsonl}, {jsonl: b.jsonl}, {csv: y.csv}]");
+    let out = p.kurc(&["train", "Kurfile.yml", "--json"]);
+    succeed(&out);
+    assert_eq!(number(&out, "start", "samples"), 3.0);
+    kurfile("[{jsonl: a.jsonl}, {csv: y.csv}]");
+    fail(&p.kurc(&["train", "Kurfile.yml", "--fresh"]), 4, &["error[row-counts]", "`y` has 3 samples", "`x` has 2"]);
+    p.write("b.jsonl", "{\"x\": [5, 6, 7]}\n");
+    kurfile("[{jsonl: a.jsonl}, {jsonl: b.jsonl}, {csv: y.csv}]");
+    fail(&p.kurc(&["train", "Kurfile.yml", "--fresh"]), 4, &["error[stacked-shapes]", "b.jsonl"]);
+}
+
+#[test]
+fn a_value_outside_a_vocabulary_ends_a_training_and_keeps_its_weights() {
+    let place = Place::empty();
+    let kurfile = "
+model:
+  - input: words
+  - embedding: {vocab_size: 4, size: 3}
+  - parallel: {apply: [{dense: 2}, {activation: tanh}]}
+  - flatten
+  - {dense: 1, name: y}
+train:
+  data: [csv: words.csv]
+  provider: {batch_size: 2, randomize: no}
+  epochs: 3
+  weights: w
+loss: [{target: y, name: mean_squared_error}]
+";
+    place.write("Kurfile.yml", kurfile);
+    let good = "a,b,y\n0,1,0.5\n2,3,1.5\n3,3,2.0\n1,0,0.0\n2,2,1.0\n";
+    place.write("words.csv", good);
+    place.build(&[]);
+    succeed(&place.run("m.bin", &["train"]));
+    let kept = place.bytes("w");
+    // The fourth row stands in the second batch, after an update.
+    place.write("words.csv", &good.replace("1,0,0.0", "1,4,0.0"));
+    let parts =
+        ["error[bad-value]: the index 4 is outside a table of 4 rows", "row 4 of the data", "embedding", "line 4"];
+    fail(&place.run("m.bin", &["train"]), 4, &parts);
+    assert_eq!(place.bytes("w"), kept);
+    for command in ["test", "evaluate", "predict"] {
+        fail(&place.run("m.bin", &[command, "words.csv"]), 4, &["bad-value", "row 4 of the data"]);
+    }
+    let json = place.run("m.bin", &["predict", "words.csv", "--json"]);
+    assert!(stderr(&json).contains("\"row\":4"), "{}", stderr(&json));
 }

@@ -72,14 +72,14 @@ fn optimizer(case: &Case) -> Optimizer {
     let kind = match case.option("optimizer") {
         Some("sgd") => OptimizerKind::Sgd { momentum: 0.0, nesterov: false },
         Some("nesterov") => OptimizerKind::Sgd { momentum: 0.9, nesterov: true },
-        _ => OptimizerKind::Adam,
+        _ => Optimizer::default().kind,
     };
     let clip = match case.option("clip") {
         Some("norm") => Clip::Norm(2.0),
         Some("abs") => Clip::Abs(0.5),
         _ => Clip::None,
     };
-    Optimizer { kind, learning_rate: 0.125, decay: 0.0, clip }
+    Optimizer { kind, learning_rate: 0.125, clip, ..Optimizer::default() }
 }
 
 fn pass(case: &Case) -> String {

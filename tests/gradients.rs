@@ -14,6 +14,9 @@ use kurc::passes::{PassCx, find, run_pass};
 use ndarray::{ArrayD, IxDyn};
 use proptest::prelude::*;
 
+#[path = "gradients/sequences.rs"]
+mod sequences;
+
 /// A deterministic source of numbers for one case.
 struct Draws {
     stream: u32,
@@ -62,6 +65,16 @@ impl Case {
         self.graph.push(Node { op, args: Vec::new(), ty, layer: None })
     }
 
+    /// An operand that has no gradient.
+    fn fixed(&mut self, values: ArrayD<f64>) -> NodeId {
+        let id = self.param(values.shape(), 0.0, 1.0);
+        if let (Some(p), Some(s)) = (self.params.last_mut(), self.graph.states.last_mut()) {
+            *p = values;
+            s.trainable = false;
+        }
+        id
+    }
+
     /// Makes the loss Σ y · w with random weights w, differentiates, and compares with finite differences.
     fn check(mut self, y: NodeId) -> Result<(), TestCaseError> {
         let shape: Vec<usize> =
@@ -97,7 +110,9 @@ impl Case {
             updates: 5,
         };
         let outcome = run(&self.graph, &inputs(self.params.clone())).map_err(TestCaseError::fail)?;
-        let direction: Vec<ArrayD<f64>> = self.params.iter().map(|p| self.draws.tensor(p.shape(), -1.0, 1.0)).collect();
+        let direction: Vec<ArrayD<f64>> = (self.params.iter().zip(&self.graph.states))
+            .map(|(p, s)| self.draws.tensor(p.shape(), -1.0, 1.0) * f64::from(u8::from(s.trainable)))
+            .collect();
         let mut exact = 0.0;
         let mut largest = 0.0f64;
         for (i, g) in &outcome.gradients {
@@ -232,13 +247,16 @@ proptest! {
     #[test]
     fn convolutions_and_their_gradients(
         seed: u32, d in 1usize..=3, cin in 1usize..3, cout in 1usize..3, k in 1usize..4, s in 1u32..3, p in 0u32..2, dil in 1u32..3,
+        groups in 1u32..4,
     ) {
+        // So many channels in each group.
+        let (cin, cout) = (cin * groups as usize, cout * groups as usize);
         let n = 6usize;
         let span = (k - 1) * dil as usize + 1;
         let padded = n + 2 * p as usize;
         prop_assume!(span <= padded);
         let out = (padded - span) / s as usize + 1;
-        let attrs = ConvAttrs { stride: vec![s; d], pad: vec![p; d], dilation: vec![dil; d], output: vec![Dim::from(out); d] };
+        let attrs = ConvAttrs { stride: vec![s; d], pad: vec![p; d], dilation: vec![dil; d], output: vec![Dim::from(out); d], groups };
         let spatial = |v: usize, first: usize, last: usize| {
             let mut s = vec![first];
             s.extend(vec![v; d]);
@@ -246,7 +264,7 @@ proptest! {
             s
         };
         let mut kernel = vec![k; d];
-        kernel.extend([cin, cout]);
+        kernel.extend([cin / groups as usize, cout]);
         let dims = |v: &[usize]| v.iter().map(|x| Dim::from(*x)).collect::<Vec<_>>();
         let (xs, ys) = (spatial(n, 2, cin), spatial(out, 2, cout));
         let mut c = Case::new(seed);
@@ -279,6 +297,54 @@ proptest! {
         let mut c = Case::new(seed);
         let x = c.param(&shape, -1.0, 1.0);
         let y = Builder::new(&mut c.graph, None).op(Op::Pool(attrs), &[x]);
+        c.check(y)?;
+    }
+
+    #[test]
+    fn joining_cutting_and_padding(seed: u32, a in size(), b in size(), d in size(), e in size(), axis in 0usize..3) {
+        let mut c = Case::new(seed);
+        let mut shapes = [[a, b, d]; 3];
+        shapes[1][axis] = e;
+        let x = c.param(&shapes[0], -1.0, 1.0);
+        let z = c.param(&shapes[1], -1.0, 1.0);
+        let mut g = Builder::new(&mut c.graph, None);
+        let (first, second) = (g.shape(x)[axis], g.shape(z)[axis]);
+        let squared = g.mul(x, x);
+        let y = g.concat(&[x, z, squared], axis);
+        // Cut z and one cell more out, and put it among zeros.
+        let (start, len) = (first, Dim::from(e + 1));
+        let part = g.slice(y, axis, start, len);
+        let wide = g.pad(part, axis, Dim::from(2usize), Dim::from(e + 5));
+        let whole = g.concat(&[y, wide], axis);
+        prop_assert_eq!(g.shape(whole)[axis], Dim::constant(2 * first.coef() + second.coef() + e as u64 + 5));
+        c.check(whole)?;
+    }
+
+    #[test]
+    fn rows_of_tables(seed: u32, rows in size(), width in size(), count in size()) {
+        let mut c = Case::new(seed);
+        let table = c.param(&[rows, width], -1.0, 1.0);
+        let mut g = Builder::new(&mut c.graph, None);
+        // The same row is used several times.
+        let index: Vec<NodeId> = (0..count).map(|i| {
+            let one = g.constant((i * i % rows) as f64);
+            g.reshape(one, vec![Dim::ONE])
+        }).collect();
+        let index = g.concat(&index, 0);
+        let index = g.reshape(index, vec![Dim::from(count), Dim::ONE]);
+        let y = g.op(Op::Gather, &[table, index]);
+        let y = g.mul(y, y);
+        c.check(y)?;
+        // The gradient is linear in gy and has a gradient of its own.
+        let mut c = Case::new(seed);
+        let gy = c.param(&[3, width], -1.0, 1.0);
+        let mut g = Builder::new(&mut c.graph, None);
+        let index: Vec<NodeId> = [0, rows - 1, 0].map(|i| {
+            let one = g.constant(i as f64);
+            g.reshape(one, vec![Dim::ONE])
+        }).to_vec();
+        let index = g.concat(&index, 0);
+        let y = g.shaped(Op::GatherGrad, &[index, gy], vec![Dim::from(rows), Dim::from(width)]);
         c.check(y)?;
     }
 

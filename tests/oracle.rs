@@ -69,6 +69,9 @@ fn world(name: &str) -> MemoryWorld {
     let mut world = MemoryWorld { host: "localhost".to_owned(), ..MemoryWorld::default() };
     for entry in fs::read_dir(folder(name)).expect("readable") {
         let path = entry.expect("entry").path();
+        if path.is_dir() {
+            continue;
+        }
         let file = path.file_name().expect("name").to_string_lossy().into_owned();
         world.files.insert(file, fs::read(&path).expect("readable"));
     }

@@ -85,6 +85,7 @@ fn main() {
             dilation: [1; 3],
             cin,
             cout,
+            groups: 1,
         };
         let label = |what: &str| format!("{name} conv {side}² {cin}→{cout} {what}");
         bench.call(&label("forward"), &LibCall::ConvForward(g), None);

@@ -216,6 +216,12 @@ impl SymbolTable {
         self.syms.get(s.0 as usize).and_then(|(_, d)| *d)
     }
 
+    /// Whether the first symbols of this table are those of another.
+    #[must_use]
+    pub fn starts_with(&self, other: &SymbolTable) -> bool {
+        self.syms.starts_with(&other.syms)
+    }
+
     /// Looks a symbol up by name.
     #[must_use]
     pub fn find(&self, name: &str) -> Option<Sym> {

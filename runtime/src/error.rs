@@ -49,7 +49,7 @@ impl Exit {
 /// Where an error lies in the user's files.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Place {
-    /// Path as the user wrote it.
+    /// Path as the user wrote it; empty where only the row in all the data of a section is known.
     pub file: String,
     /// Line in the file, from 1.
     pub line: Option<u64>,
@@ -69,6 +69,9 @@ impl Place {
 
 impl fmt::Display for Place {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if let (true, Some(row)) = (self.file.is_empty(), self.row) {
+            return write!(f, "row {row} of the data");
+        }
         f.write_str(&self.file)?;
         if let Some(line) = self.line {
             write!(f, ":{line}")?;
@@ -92,6 +95,7 @@ struct Inner {
     id: &'static str,
     message: String,
     place: Option<Place>,
+    sample: Option<u64>,
     helps: Vec<String>,
 }
 
@@ -99,7 +103,7 @@ impl Error {
     /// An error with a kebab-case identifier and a one-phrase message, lower-case and without a full stop.
     #[must_use]
     pub fn new(exit: Exit, id: &'static str, message: impl Into<String>) -> Error {
-        Error(Box::new(Inner { exit, id, message: message.into(), place: None, helps: Vec::new() }))
+        Error(Box::new(Inner { exit, id, message: message.into(), place: None, sample: None, helps: Vec::new() }))
     }
 
     /// An error in the data, exit status 4.
@@ -141,6 +145,19 @@ impl Error {
     pub fn at(mut self, place: Place) -> Error {
         self.0.place = Some(place);
         self
+    }
+
+    /// The same error about one sample of the batch, from 0. Who knows the batch makes a place of it.
+    #[must_use]
+    pub fn of_sample(mut self, sample: u64) -> Error {
+        self.0.sample = Some(sample);
+        self
+    }
+
+    /// The sample of the batch that it is about, from 0.
+    #[must_use]
+    pub fn sample(&self) -> Option<u64> {
+        self.0.sample
     }
 
     /// The same error with one more line of advice.
@@ -205,7 +222,9 @@ impl Error {
         object.insert("id".into(), self.0.id.into());
         object.insert("message".into(), self.0.message.clone().into());
         if let Some(place) = &self.0.place {
-            object.insert("file".into(), place.file.clone().into());
+            if !place.file.is_empty() {
+                object.insert("file".into(), place.file.clone().into());
+            }
             if let Some(line) = place.line {
                 object.insert("line".into(), line.into());
             }

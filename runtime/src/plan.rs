@@ -125,6 +125,15 @@ pub enum Init {
     },
     /// Orthogonal rows/columns of a 2-D shape (first axis × product of the rest), by QR of a normal matrix.
     Orthogonal,
+    /// `value` in the elements `from..to`, 0 elsewhere (the forget gate's part of a bias).
+    Block {
+        /// The value.
+        value: f32,
+        /// First element.
+        from: u64,
+        /// One past the last element.
+        to: u64,
+    },
 }
 
 /// One step.
@@ -294,6 +303,274 @@ pub enum LibCall {
         /// Length of a row.
         cols: Dim,
     },
+    /// 0, 1, 2 … as f32; buffer y `[len]`.
+    Positions {
+        /// Number of elements.
+        len: Dim,
+    },
+    /// Rows of a table by index; buffers table `[rows, width]`, indices `[count]`, y `[count, width]`. An index loses its
+    /// fraction; one outside the table is a fault of the data.
+    Gather {
+        /// Number of indices, a multiple of the batch.
+        count: Dim,
+        /// Rows of the table, at most 2^24.
+        rows: u64,
+        /// Length of a row.
+        width: u64,
+    },
+    /// Parts one behind the other along an axis; buffers the parts `[outer, parts[i], inner]`, y `[outer, Σ parts, inner]`.
+    Concat {
+        /// Product of the axes before.
+        outer: Dim,
+        /// Product of the axes behind.
+        inner: Dim,
+        /// Sizes of the parts along the axis.
+        parts: Vec<Dim>,
+    },
+    /// A part of an axis; buffers x `[outer, size, inner]`, y `[outer, len, inner]`.
+    Slice {
+        /// Product of the axes before.
+        outer: Dim,
+        /// Product of the axes behind.
+        inner: Dim,
+        /// Size of the axis.
+        size: Dim,
+        /// Where the part starts: the sum of these.
+        start: Vec<Dim>,
+        /// Size of the part.
+        len: Dim,
+    },
+    /// A part into an axis of zeros; buffers x `[outer, len, inner]`, y `[outer, size, inner]`.
+    Pad {
+        /// As [`LibCall::Slice`].
+        outer: Dim,
+        /// As [`LibCall::Slice`].
+        inner: Dim,
+        /// As [`LibCall::Slice`].
+        size: Dim,
+        /// As [`LibCall::Slice`].
+        start: Vec<Dim>,
+        /// As [`LibCall::Slice`].
+        len: Dim,
+    },
+    /// Gradient of the table: the sum of the gradients of each row's uses, in the order of the indices; buffers indices
+    /// `[count]`, gy `[count, width]`, gtable `[rows, width]`.
+    GatherGrad {
+        /// As [`LibCall::Gather`].
+        count: Dim,
+        /// As [`LibCall::Gather`].
+        rows: u64,
+        /// As [`LibCall::Gather`].
+        width: u64,
+    },
+    /// A recurrent layer through time; buffers the input products xw `[n,t,G·u]`, the recurrent kernel `[u,G·u]`, for
+    /// [`RnnCell::GruAfter`] the recurrent bias `[G·u]`, and the tape `[n,t,K·u]` (see [`RnnCell`]).
+    Rnn(RnnGeometry),
+    /// Its gradient to xw; buffers tape, recurrent kernel, gradient (see [`RnnGradOf`]), gxw `[n,t,G·u]`.
+    RnnGrad(RnnGeometry, RnnGradOf),
+    /// Its gradient to the recurrent kernel; buffers tape, gxw, gradient `[u,G·u]`.
+    RnnGradWeight(RnnGeometry),
+    /// Its gradient to the recurrent bias; buffers tape, gxw, gradient `[G·u]`.
+    RnnGradBias(RnnGeometry),
+    /// One of several equal parts of the last axis, at some steps; buffers x `[n,t,parts·size]`, y `[n,t,size]` or
+    /// `[n,size]`.
+    Part(StepGeometry, PartOf),
+    /// Its gradient: the part in its place, 0 elsewhere; buffers gy, gx.
+    PartGrad(StepGeometry, PartOf),
+    /// A linear recurrence through time, `y[t] = a[t] · y[t-1] + b[t]` from 0; buffers a, b, y `[n,t,size]`. With
+    /// `reverse`, from the last step to the first.
+    Scan(StepGeometry, bool),
+    /// The step before, 0 at the first; buffers x, y `[n,t,size]`. With `reverse`, the step after, 0 at the last.
+    Shift(StepGeometry, bool),
+    /// −ln p(labels) of each sample (kur-reference 5.2); buffers scores used as log-probabilities `[n,t,c]`, labels
+    /// `[n,l]`, numbers of frames `[n]`, numbers of labels `[n]`, losses `[n]`.
+    Ctc(CtcGeometry),
+    /// Its gradient to the scores; the same buffers, then the gradient to the losses `[n]`, then `[n,t,c]`.
+    CtcGrad(CtcGeometry),
+    /// Numbers of steps behind windows, `(x − window) / stride + 1` rounded down, one after the other; buffers x, y.
+    Lengths {
+        /// Number of elements.
+        len: Dim,
+        /// Windows and strides, all at least 1.
+        windows: Vec<(u32, u32)>,
+    },
+}
+
+/// Cells that multiply their state by a matrix at each step, with G gates and K parts of the tape: the states and gates
+/// of all steps, each part u wide, packed side by side.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RnnCell {
+    /// Cho et al. 2014, reset before the product (Keras): gates z, r, h; tape state, z, r, candidate.
+    Gru,
+    /// Reset after the product (PyTorch, cuDNN): gates r, z, n; tape state, r, z, candidate, the recurrent product of
+    /// the candidate with its bias.
+    GruAfter,
+    /// Hochreiter & Schmidhuber 1997 with forget gates: gates i, f, c, o; tape state, memory, i, f, candidate, o.
+    Lstm,
+}
+
+impl RnnCell {
+    /// G: gates packed in the kernels.
+    #[must_use]
+    pub fn gates(self) -> u64 {
+        match self {
+            RnnCell::Gru | RnnCell::GruAfter => 3,
+            RnnCell::Lstm => 4,
+        }
+    }
+
+    /// K: parts of the tape; part 0 is the state.
+    #[must_use]
+    pub fn parts(self) -> u64 {
+        match self {
+            RnnCell::Gru => 4,
+            RnnCell::GruAfter => 5,
+            RnnCell::Lstm => 6,
+        }
+    }
+}
+
+/// Elementwise activations of cells (kur-reference 3.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum CellActivation {
+    /// x.
+    Linear,
+    /// max(x, 0).
+    Relu,
+    /// Hyperbolic tangent.
+    Tanh,
+    /// 1 / (1 + e⁻ˣ).
+    Sigmoid,
+    /// clip(0.2·x + 0.5, 0, 1).
+    HardSigmoid,
+    /// x > 0 ? x : eˣ − 1.
+    Elu,
+    /// Scaled elu.
+    Selu,
+    /// ln(1 + eˣ).
+    Softplus,
+    /// x / (1 + |x|).
+    Softsign,
+}
+
+impl CellActivation {
+    /// All of them.
+    pub const ALL: [CellActivation; 9] = [
+        CellActivation::Linear,
+        CellActivation::Relu,
+        CellActivation::Tanh,
+        CellActivation::Sigmoid,
+        CellActivation::HardSigmoid,
+        CellActivation::Elu,
+        CellActivation::Selu,
+        CellActivation::Softplus,
+        CellActivation::Softsign,
+    ];
+
+    /// The Kurfile word.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            CellActivation::Linear => "linear",
+            CellActivation::Relu => "relu",
+            CellActivation::Tanh => "tanh",
+            CellActivation::Sigmoid => "sigmoid",
+            CellActivation::HardSigmoid => "hard_sigmoid",
+            CellActivation::Elu => "elu",
+            CellActivation::Selu => "selu",
+            CellActivation::Softplus => "softplus",
+            CellActivation::Softsign => "softsign",
+        }
+    }
+}
+
+/// Geometry of a CTC loss.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct CtcGeometry {
+    /// Samples.
+    pub batch: Dim,
+    /// Frames, padding included.
+    pub steps: Dim,
+    /// Classes, the blank included.
+    pub classes: Dim,
+    /// Labels, padding included.
+    pub labels: Dim,
+    /// The blank is class 0 and label k is class k + 1; otherwise the blank is the last class.
+    pub blank_first: bool,
+}
+
+/// What the gradient handed to [`LibCall::RnnGrad`] belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum RnnGradOf {
+    /// The states of all steps, `[n,t,u]`.
+    States,
+    /// The state after the last step that is run, `[n,u]`.
+    Final,
+}
+
+/// Geometry of a recurrent layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct RnnGeometry {
+    /// Kind of cell.
+    pub cell: RnnCell,
+    /// Activation of the gates.
+    pub inner: CellActivation,
+    /// Activation of candidate and output.
+    pub outer: CellActivation,
+    /// Runs from the last step to the first; the tape stays in the order of the input.
+    pub reverse: bool,
+    /// Samples.
+    pub batch: Dim,
+    /// Steps.
+    pub steps: Dim,
+    /// Units, u.
+    pub units: u64,
+}
+
+/// Geometry of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct StepGeometry {
+    /// Samples.
+    pub batch: Dim,
+    /// Steps.
+    pub steps: Dim,
+    /// Values of a step; of one part, where there are parts.
+    pub size: Dim,
+}
+
+/// Which part of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct PartOf {
+    /// Index of the part.
+    pub part: u32,
+    /// Number of equal parts of the last axis.
+    pub parts: u32,
+    /// At which steps.
+    pub steps: StepPick,
+}
+
+/// Steps of a sequence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub enum StepPick {
+    /// All; the axis stays.
+    All,
+    /// The first alone; the axis goes.
+    First,
+    /// The last alone; the axis goes.
+    Last,
+}
+
+/// As a padding: as much as `same` needs for the size that the axis has in this batch.
+pub const PAD_SAME: u32 = u32::MAX;
+
+/// The padding before the first cell of an axis: the given one, or for [`PAD_SAME`] half of what `output` windows that
+/// reach over `reach` cells lack (TensorFlow's rule: the odd cell goes behind).
+#[must_use]
+pub fn padding(given: u32, input: usize, output: usize, reach: usize, stride: usize) -> usize {
+    match given {
+        PAD_SAME => (output.saturating_sub(1).saturating_mul(stride).saturating_add(reach)).saturating_sub(input) / 2,
+        given => given as usize,
+    }
 }
 
 /// Geometry of a convolution. One- and three-dimensional ones use the same struct with the unused axes of size 1
@@ -310,7 +587,7 @@ pub struct ConvGeometry {
     pub kernel: [u32; 3],
     /// Stride per axis.
     pub stride: [u32; 3],
-    /// Zeros before the first cell per axis (those after follow from the output size).
+    /// Zeros before the first cell per axis (those after follow from the output size), or [`PAD_SAME`].
     pub pad: [u32; 3],
     /// Dilation per axis.
     pub dilation: [u32; 3],
@@ -318,6 +595,9 @@ pub struct ConvGeometry {
     pub cin: u64,
     /// Output channels.
     pub cout: u64,
+    /// Groups of channels that do not see each other; divides both numbers of channels. The kernel is then
+    /// `[k…, cin / groups, cout]`.
+    pub groups: u64,
 }
 
 /// Geometry of a pooling, as [`ConvGeometry`].
@@ -333,7 +613,7 @@ pub struct PoolGeometry {
     pub window: [u32; 3],
     /// Stride per axis.
     pub stride: [u32; 3],
-    /// Cells before the first one per axis.
+    /// Cells before the first one per axis, or [`PAD_SAME`].
     pub pad: [u32; 3],
     /// Channels.
     pub channels: u64,

@@ -36,6 +36,31 @@ pub struct RunSpec {
     pub evaluate_weights: Option<String>,
     /// `evaluate.destination`.
     pub destination: Option<String>,
+    /// What the learning rate needs of the runtime.
+    pub rate: RateSpec,
+}
+
+/// What the learning rate needs of the runtime beside the number of updates.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct RateSpec {
+    /// `scale_rate`: a column that the train step reads beside inputs and targets.
+    pub source: Option<String>,
+    /// `schedule: plateau`.
+    pub plateau: Option<PlateauSpec>,
+}
+
+/// The learning rate drops when the loss does not: multiplied by `factor` after `patience` epochs without a new lowest
+/// validation loss (training loss without validation).
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct PlateauSpec {
+    /// What a drop multiplies by.
+    pub factor: f64,
+    /// Epochs.
+    pub patience: u32,
+    /// The scalar state that holds the rate's factor.
+    pub state: String,
+    /// The state that holds the lowest loss and the epochs since it was reached; negative epochs before the first.
+    pub seen: String,
 }
 
 /// A model input.
@@ -43,7 +68,7 @@ pub struct RunSpec {
 pub struct InputSpec {
     /// Name in the model.
     pub name: String,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 where a size varies.
     pub shape: Vec<u64>,
 }
 
@@ -54,12 +79,60 @@ pub struct OutputSpec {
     pub name: String,
     /// Every other name of the same value.
     pub aliases: Vec<String>,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 where a size varies.
     pub shape: Vec<u64>,
     /// Whether the output is a softmax over its last axis, so that its targets are classes.
     pub softmax: bool,
     /// Losses that train it, by Kur name.
     pub loss: Option<String>,
+    /// Data that the loss reads instead of a target named like the output.
+    pub loss_reads: Vec<String>,
+    /// What tests and validation measure beside the loss.
+    pub metrics: Vec<MetricSpec>,
+}
+
+/// A measure of a whole data set.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum MetricSpec {
+    /// Share of the truth's class among the k likeliest.
+    TopK(u64),
+    /// True positives among all that were found positive; the mean over the classes when there are more than two.
+    Precision,
+    /// Positives that were found; the mean over the classes when there are more than two.
+    Recall,
+    /// Harmonic mean of precision and recall; the mean over the classes when there are more than two.
+    F1,
+    /// Area under the receiver operating characteristic; the mean of each class against the rest.
+    Auroc,
+    /// Share of rows whose likeliest class is the truth.
+    Accuracy,
+    /// Mean of |prediction − truth|, in units of the data.
+    Mae,
+    /// Coefficient of determination: 1 − Σ(prediction − truth)² / Σ(truth − mean truth)².
+    R2,
+}
+
+impl MetricSpec {
+    /// Name in reports.
+    #[must_use]
+    pub fn name(self) -> String {
+        match self {
+            MetricSpec::TopK(k) => format!("top_{k}"),
+            MetricSpec::Precision => "precision".to_owned(),
+            MetricSpec::Recall => "recall".to_owned(),
+            MetricSpec::F1 => "f1".to_owned(),
+            MetricSpec::Auroc => "auroc".to_owned(),
+            MetricSpec::Accuracy => "accuracy".to_owned(),
+            MetricSpec::Mae => "mae".to_owned(),
+            MetricSpec::R2 => "r2".to_owned(),
+        }
+    }
+
+    /// Whether it measures numbers; the others measure classes.
+    #[must_use]
+    pub fn is_regression(self) -> bool {
+        matches!(self, MetricSpec::Mae | MetricSpec::R2)
+    }
 }
 
 /// Data and provider of one section.
@@ -83,11 +156,44 @@ pub enum SupplierSpec {
         /// Path of the labels file, plain or gzip.
         labels: FileSpec,
     },
+    /// A file of named arrays.
+    Arrays {
+        /// What kind of file.
+        format: ArrayFormat,
+        /// The file.
+        file: FileSpec,
+    },
     /// Data that cannot be read yet. Only a run that needs it fails.
     Unbuilt {
         /// How errors name it: "the supplier `cifar`".
         what: String,
     },
+}
+
+/// A kind of file that holds named arrays (kur-reference 6.2).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub enum ArrayFormat {
+    /// A Python pickle of a dictionary of arrays.
+    Pickle,
+    /// A `.npy` file of a dictionary of arrays.
+    NumpyDict,
+    /// An archive of `.npy` arrays.
+    Npz,
+    /// One JSON object a line.
+    JsonLines,
+}
+
+impl ArrayFormat {
+    /// The Kurfile word of its supplier.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            ArrayFormat::Pickle => "pickle",
+            ArrayFormat::NumpyDict => "numpy_dict",
+            ArrayFormat::Npz => "npz",
+            ArrayFormat::JsonLines => "jsonl",
+        }
+    }
 }
 
 /// A local file, optionally with its checksum.

@@ -5,8 +5,10 @@ mod exec_common;
 use exec_common::{INS, OUTS, code, program, values};
 use kur_runtime::cpu::Level;
 use kur_runtime::dim::Dim;
+use kur_runtime::error::Exit;
 use kur_runtime::exec::{ExecError, Executor, StepKind};
-use kur_runtime::plan::{Call, Place};
+use kur_runtime::plan::{Call, LibCall, Place};
+use kur_runtime::train::engine::Engine;
 
 fn executor(threads: usize) -> Executor {
     let mut e = Executor::new(program(), code(), threads).expect("the program is valid");
@@ -181,6 +183,37 @@ fn damaged_plans_are_errors() {
         let error = e.run(StepKind::Infer, 4, &[&x], 0, 0).expect_err("damaged").to_string();
         assert!(error.contains(want), "{error} instead of {want}");
     }
+}
+
+#[test]
+fn a_refused_value_ends_the_step_and_names_layer_and_sample() {
+    let mut p = program();
+    p.infer.launches[0].call = Call::Lib(LibCall::Gather { count: Dim::batch(), rows: INS as u64, width: OUTS as u64 });
+    p.infer.launches[0].bufs.swap(0, 1);
+    let mut e = Executor::new(p, code(), 2).expect("valid");
+    e.init_state(1);
+    let mut x = vec![3.0; 4 * INS];
+    e.run(StepKind::Infer, 4, &[&x], 0, 0).expect("3 is a row of the table");
+    let (row, bias) = (e.state(0)[3 * OUTS..][..OUTS].to_vec(), e.state(1)[0]);
+    let want: Vec<f32> = row.iter().map(|w| (w + bias).max(0.0)).collect();
+    assert_eq!(&e.result(StepKind::Infer, 0)[3 * OUTS..], want);
+    let before = e.state(0).to_vec();
+    x[2] = 96.0;
+    let error = e.run(StepKind::Infer, 4, &[&x], 0, 0).expect_err("96 is none");
+    let ExecError::Fault { layer, fault } = &error else { panic!("{error}") };
+    assert_eq!((*layer, fault.sample), (Some(0), 2));
+    assert_eq!(
+        error.to_string(),
+        "the index 96 is outside a table of 96 rows, which are 0 to 95 (sample 2 of the batch)"
+    );
+    let error = Engine::run(&mut e, StepKind::Infer, 4, &[&x], 0, 0).expect_err("the same");
+    assert_eq!((error.exit(), error.sample()), (Exit::Data, Some(2)));
+    assert_eq!(error.helps(), ["layer `dense` (dense, line 1 of the Kurfile) reads it"]);
+    assert!(e.profile(StepKind::Infer, 4, &[&x], 0, 0).is_err());
+    assert!(e.diagnose(StepKind::Infer, 4, &[&x], 0, 0).expect("looked").launch.is_none());
+    assert_eq!(e.state(0), before);
+    x[2] = 0.0;
+    e.run(StepKind::Infer, 4, &[&x], 0, 0).expect("a fault leaves the executor usable");
 }
 
 #[test]

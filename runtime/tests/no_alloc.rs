@@ -61,6 +61,7 @@ fn conv_program() -> Program {
         dilation: [1; 3],
         cin: cin as u64,
         cout: 20,
+        groups: 1,
     };
     program.infer.inputs[0].shape = vec![Dim::from(SIDE * SIDE * CHANNELS[0])];
     program.infer.results.clear();

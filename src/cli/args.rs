@@ -9,6 +9,7 @@ use crate::passes::pipeline::OptLevel;
 /// An ahead-of-time compiler for Kurfiles: one native executable that trains, tests, evaluates and predicts.
 #[derive(Debug, Parser)]
 #[command(name = "kurc", version, args_conflicts_with_subcommands = true, arg_required_else_help = true)]
+#[command(disable_help_subcommand = true)]
 #[command(
     after_help = "First steps: `kurc demo` builds, trains and tests a small model and shows each command it runs."
 )]
@@ -195,6 +196,11 @@ pub(super) enum Command {
     Explain {
         /// The id in the brackets of a message, e.g. `shape-mismatch`.
         id: Option<String>,
+    },
+    /// Say what a command does, or which layers, losses and optimizers there are.
+    Help {
+        /// `layers`, `losses`, `optimizers`, a single one of them, or a command.
+        topic: Option<String>,
     },
     /// Run passes over graph IR text and print the result.
     Opt {

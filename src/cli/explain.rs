@@ -38,7 +38,7 @@ fn list(pages: &[Page], format: FormatArg) -> String {
 }
 
 /// Markdown as text for a terminal: code is indented instead of fenced, comments are left out.
-fn text(markdown: &str, color: bool) -> String {
+pub(super) fn text(markdown: &str, color: bool) -> String {
     let style = |on: &str, words: &str| if color { format!("\x1b[{on}m{words}\x1b[0m") } else { words.to_owned() };
     let mut out = String::new();
     let (mut in_code, mut in_comment) = (false, false);

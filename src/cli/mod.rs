@@ -15,6 +15,7 @@ mod demo;
 mod dump;
 mod explain;
 mod graph;
+mod help;
 mod opt;
 mod run;
 
@@ -80,6 +81,7 @@ fn dispatch(cli: &Cli) -> u8 {
         Some(Command::Graph { kurfile, output, compile }) => graph::graph(kurfile, output.as_deref(), compile, global),
         Some(Command::Demo { dir }) => demo::demo(dir),
         Some(Command::Explain { id }) => explain::explain(id.as_deref(), global),
+        Some(Command::Help { topic }) => help::print(topic.as_deref()),
         Some(Command::Opt { file, pass }) => opt::opt(file, pass),
         None => {
             say!("error: no command is given\n\nTry `kurc --help`, or `kurc demo` for a first look.");

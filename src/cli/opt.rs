@@ -5,7 +5,7 @@ use std::io::Read as _;
 use super::{INTERNAL, KURFILE, internal_error, out};
 use crate::ir::text::{parse_graphs, print_graph};
 use crate::ir::verify::{annotate, verify};
-use crate::model::types::{Clip, Optimizer, OptimizerKind};
+use crate::model::types::Optimizer;
 use crate::passes::{PassCx, find, run_pass};
 
 pub(super) fn opt(file: &str, passes: &[String]) -> u8 {
@@ -27,8 +27,7 @@ pub(super) fn opt(file: &str, passes: &[String]) -> u8 {
         }
     };
     // Text carries no optimizer; the pass of that name runs with the default one.
-    let adam = Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None };
-    let cx = PassCx { optimizer: Some(adam) };
+    let cx = PassCx { optimizer: Some(Optimizer::default()) };
     let mut result = Vec::new();
     for mut g in graphs {
         let findings = verify(&g);

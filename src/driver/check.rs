@@ -10,7 +10,7 @@ use super::{Options, Session, Stop, program};
 use crate::diag::{Diagnostic, Severity};
 use crate::lower::model::Mode;
 use crate::model::types::{DataShape, Kurfile, Need};
-use crate::shapes::{Shapes, Unseen, infer, variable_sizes};
+use crate::shapes::{Shapes, Unseen, infer};
 
 /// The id of errors about data that is not there.
 pub(super) const MISSING_FILE: &str = "data-file";
@@ -73,9 +73,6 @@ impl Session<'_> {
         }
         let unseen = if named { Unseen::Silent } else { Unseen::Warning };
         let shapes = infer(&kurfile, &inputs, unseen, &self.sources, &mut self.sink);
-        for d in variable_sizes(&kurfile, &shapes, Severity::Warning) {
-            self.sink.push(d);
-        }
         if let Some(e) = trouble.filter(|_| !missing) {
             return Err(Stop::Data(e));
         }

@@ -146,6 +146,23 @@ fn call_text(call: &Call, p: &Program) -> String {
             format!("{} rows={} cols={}", if *log { "log_softmax" } else { "softmax" }, d(rows), d(cols))
         }
         Call::Lib(LibCall::ArgMax { rows, cols }) => format!("argmax rows={} cols={}", d(rows), d(cols)),
+        Call::Lib(LibCall::Positions { len }) => format!("positions len={}", d(len)),
+        Call::Lib(LibCall::Concat { outer, inner, parts }) => {
+            let parts: Vec<String> = parts.iter().map(d).collect();
+            format!("concat outer={} parts=[{}] inner={}", d(outer), parts.join(", "), d(inner))
+        }
+        Call::Lib(
+            call
+            @ (LibCall::Slice { outer, inner, size, start, len } | LibCall::Pad { outer, inner, size, start, len }),
+        ) => {
+            let start: Vec<String> = start.iter().map(d).collect();
+            let (name, start) = (kur_runtime::cpu::name(call), start.join(" + "));
+            let start = if start.is_empty() { "0" } else { &start };
+            format!("{name} outer={} size={} start={start} len={} inner={}", d(outer), d(size), d(len), d(inner))
+        }
+        Call::Lib(call @ (LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width })) => {
+            format!("{} count={} rows={rows} width={width}", kur_runtime::cpu::name(call), d(count))
+        }
         Call::Lib(call) => kur_runtime::cpu::name(call).to_owned(),
     }
 }

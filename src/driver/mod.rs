@@ -24,7 +24,7 @@ use crate::lower::schedule::{KernelSet, StateLayout, schedule};
 use crate::model::types::{DataShape, Kurfile, Need};
 use crate::passes::pipeline::{self, OptLevel};
 use crate::passes::{PassCx, PassError};
-use crate::shapes::{Shapes, Unseen, infer, variable_sizes};
+use crate::shapes::{Shapes, Unseen, infer};
 
 /// What a compilation is asked for.
 #[derive(Clone, Debug)]
@@ -224,7 +224,9 @@ impl<'w> Session<'w> {
         let plans: Vec<_> = self.time("schedule", |_| {
             done.iter().map(|s| (s.mode, schedule(&s.graph, options.level, &layout, &mut kernels))).collect()
         });
-        let program = program::assemble(&kurfile, &shapes, &infer, states, plans, &kernels.kernels, &self.sources);
+        let symbols = program::symbols(&done)?;
+        let program =
+            program::assemble(&kurfile, &shapes, &infer, states, symbols, plans, &kernels.kernels, &self.sources);
         Ok(Build { kurfile, steps: done, kernels: kernels.kernels, program })
     }
 
@@ -237,7 +239,6 @@ impl<'w> Session<'w> {
         }
         let mut findings = Sink::default();
         let shapes = infer(kurfile, &inputs, Unseen::Error, &self.sources, &mut findings);
-        variable_sizes(kurfile, &shapes, Severity::Error).into_iter().for_each(|d| findings.push(d));
         let mut hidden = false;
         for d in findings.sorted() {
             // Why there is no data is a better message than that there is no shape.

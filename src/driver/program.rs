@@ -1,26 +1,23 @@
 //! Assembles the program for the runtime: state layout, run specification, summary rows; and looks at the data.
 
 use kur_runtime::data::{self, ProbedSource, Role, TargetHint, with_file};
-use kur_runtime::dim::Dim;
+use kur_runtime::dim::{Dim, SymbolTable};
 use kur_runtime::error::Error;
 use kur_runtime::plan::{ALIGN, KernelInfo, LayerInfo, Plan, Program, StateSpec};
-use kur_runtime::spec::{InputSpec, OutputSpec, RunSpec, SectionSpec, SupplierSpec};
+use kur_runtime::spec::{InputSpec, OutputSpec, PlateauSpec, RateSpec, RunSpec, SectionSpec, SupplierSpec};
 
 use super::{Step, Stop};
 use crate::diag::SourceMap;
 use crate::ir::kernel::{Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
-use crate::model::types::{Clip, DataShape, Kurfile, LayerKind, Need, Optimizer, OptimizerKind, data_sections};
+use crate::model::types::{
+    Curve, DataShape, Kurfile, LayerKind, Need, Optimizer, PLATEAU, PLATEAU_SEEN, data_sections,
+};
 use crate::shapes::Shapes;
 
 /// The optimizer of the train section; adam where there is none (kur-reference 5.3).
 pub(super) fn optimizer(kurfile: &Kurfile) -> Optimizer {
-    kurfile
-        .train
-        .as_ref()
-        .map_or(Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None }, |t| {
-            t.optimizer
-        })
+    kurfile.train.as_ref().map_or_else(Optimizer::default, |t| t.optimizer.clone())
 }
 
 /// The section whose data gives the shapes: the first that has data; a file from the command line replaces its files
@@ -37,6 +34,14 @@ pub(super) fn section(kurfile: &Kurfile, file: Option<&str>) -> Option<SectionSp
     }
 }
 
+/// Data that the loss of an output reads instead of a target named like it (kur-reference 5.2).
+fn loss_reads(kurfile: &Kurfile, output: usize) -> Vec<String> {
+    let ctc = kurfile.losses.iter().filter(|l| l.output == output).find_map(|l| l.ctc.as_ref());
+    ctc.map_or(Vec::new(), |c| {
+        vec![c.labels.value.clone(), c.input_length.value.clone(), c.output_length.value.clone()]
+    })
+}
+
 /// Looks at the data. Before the model is lowered nothing is known of the outputs (`infer` is `None`); then only the
 /// inputs' shapes are of use. `None` when the Kurfile names no data.
 pub(super) fn probe(
@@ -48,28 +53,37 @@ pub(super) fn probe(
     if section.data.iter().any(|s| matches!(s, SupplierSpec::Unbuilt { .. })) {
         return Ok(None);
     }
-    let inputs: Vec<String> =
+    let mut inputs: Vec<String> =
         kurfile.layers.iter().filter(|l| matches!(l.kind, LayerKind::Input { .. })).map(|l| l.name.clone()).collect();
-    let hints: Vec<TargetHint> = kurfile
-        .outputs
-        .iter()
-        .enumerate()
-        .filter(|(i, _)| kurfile.losses.iter().any(|l| l.output == *i))
-        .map(|(i, o)| {
+    inputs.extend(kurfile.rate_source().map(str::to_owned));
+    let mut hints: Vec<TargetHint> = Vec::new();
+    for (i, o) in kurfile.outputs.iter().enumerate().filter(|(i, _)| kurfile.losses.iter().any(|l| l.output == *i)) {
+        let reads = loss_reads(kurfile, i);
+        if reads.is_empty() {
             let known = infer.and_then(|l| l.outputs.get(i));
             let width = known.filter(|(_, softmax)| *softmax).and_then(|(s, _)| s.last()).and_then(|d| d.as_const());
-            TargetHint { name: o.name.clone(), aliases: o.aliases.clone(), softmax_width: width }
-        })
-        .collect();
+            hints.push(TargetHint { name: o.name.clone(), aliases: o.aliases.clone(), softmax_width: width });
+        }
+        for name in reads {
+            if hints.iter().all(|h| h.name != name) {
+                hints.push(TargetHint::named(&name));
+            }
+        }
+    }
     let origin = section.data.first().map_or(String::new(), |s| match s {
         SupplierSpec::Csv(c) => c.file.path.clone(),
         SupplierSpec::Mnist { images, .. } => images.path.clone(),
+        SupplierSpec::Arrays { file, .. } => file.path.clone(),
         SupplierSpec::Unbuilt { what } => what.clone(),
     });
     let found = data::probe(&section, &inputs, &hints)?;
     let reshapes = section.data.iter().all(|s| matches!(s, SupplierSpec::Csv(_)));
-    let shape =
-        |s: ProbedSource| (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone(), reshapes });
+    let shape = |mut s: ProbedSource| {
+        if let Some(first) = s.shape.first_mut().filter(|_| s.variable) {
+            *first = 0;
+        }
+        (s.role, DataShape { name: s.name, shape: s.shape, source: origin.clone(), reshapes })
+    };
     Ok(Some(found.sources.into_iter().map(shape).collect()))
 }
 
@@ -80,7 +94,7 @@ pub(super) fn fixed_shapes(kurfile: &Kurfile) -> Vec<DataShape> {
         let (images, source) = match supplier {
             SupplierSpec::Mnist { .. } => ([28, 28, 1], "mnist"),
             SupplierSpec::Unbuilt { what } if what == "the supplier `cifar`" => ([32, 32, 3], "cifar"),
-            SupplierSpec::Csv(_) | SupplierSpec::Unbuilt { .. } => continue,
+            SupplierSpec::Csv(_) | SupplierSpec::Arrays { .. } | SupplierSpec::Unbuilt { .. } => continue,
         };
         for (name, shape) in [("images", images.to_vec()), ("labels", vec![10])] {
             let source = source.to_owned();
@@ -123,12 +137,30 @@ pub(super) fn states(steps: &[Step]) -> Result<Vec<StateSpec>, Stop> {
         .collect())
 }
 
+/// The symbols of all sizes. The steps lower the model alike, so the table of each begins with that of the model.
+pub(super) fn symbols(steps: &[Step]) -> Result<SymbolTable, Stop> {
+    let longest = steps.iter().max_by_key(|s| s.graph.symbols.len());
+    let Some(longest) = longest.map(|s| &s.graph.symbols) else { return Ok(SymbolTable::default()) };
+    for s in steps {
+        if !longest.starts_with(&s.graph.symbols) {
+            return Err(Stop::Internal {
+                stage: "symbols".to_owned(),
+                message: format!("the step {} has sizes of its own", s.mode.name()),
+                dump: crate::ir::text::print_graph(&s.graph),
+            });
+        }
+    }
+    Ok(longest.clone())
+}
+
 /// Puts everything together.
+#[expect(clippy::too_many_arguments, reason = "the parts of a program, one by one")]
 pub(super) fn assemble(
     kurfile: &Kurfile,
     shapes: &Shapes,
     infer: &Lowered,
     state: Vec<StateSpec>,
+    symbols: SymbolTable,
     plans: Vec<(Mode, Plan)>,
     kernels: &[Kernel],
     sources: &SourceMap,
@@ -151,7 +183,7 @@ pub(super) fn assemble(
     let empty = Plan { inputs: Vec::new(), results: Vec::new(), arena: Vec::new(), launches: Vec::new() };
     Program {
         compiler: env!("CARGO_PKG_VERSION").to_owned(),
-        symbols: infer.graph.symbols.clone(),
+        symbols,
         state,
         state_bytes,
         train,
@@ -163,8 +195,9 @@ pub(super) fn assemble(
     }
 }
 
+/// Sizes as numbers, 0 where they vary.
 fn constants(shape: &[Dim]) -> Vec<u64> {
-    shape.iter().map(|d| d.coef()).collect()
+    shape.iter().map(|d| d.as_const().unwrap_or(0)).collect()
 }
 
 fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
@@ -173,7 +206,10 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
         .iter()
         .zip(&shapes.layers)
         .filter(|(l, _)| matches!(l.kind, LayerKind::Input { .. }))
-        .map(|(l, row)| InputSpec { name: l.name.clone(), shape: row.sizes().unwrap_or_default() })
+        .map(|(l, row)| InputSpec {
+            name: l.name.clone(),
+            shape: row.shape.iter().flatten().map(|s| s.known().unwrap_or(0)).collect(),
+        })
         .collect();
     let outputs = kurfile
         .outputs
@@ -186,6 +222,8 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
             shape: constants(shape),
             softmax: *softmax,
             loss: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.kind.word().to_owned()),
+            loss_reads: loss_reads(kurfile, i),
+            metrics: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.metrics.clone()).unwrap_or_default(),
         })
         .collect();
     let train = kurfile.train.as_ref();
@@ -205,7 +243,22 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
         test_weights: kurfile.test_weights.clone(),
         evaluate_weights: kurfile.evaluate_weights.clone(),
         destination: kurfile.destination.clone(),
+        rate: rate_spec(kurfile),
     }
+}
+
+fn rate_spec(kurfile: &Kurfile) -> RateSpec {
+    let schedule = kurfile.train.as_ref().map(|t| &t.optimizer.schedule.curve);
+    let plateau = match schedule {
+        Some(Curve::Plateau { factor, patience }) => Some(PlateauSpec {
+            factor: *factor,
+            patience: *patience,
+            state: PLATEAU.to_owned(),
+            seen: PLATEAU_SEEN.to_owned(),
+        }),
+        _ => None,
+    };
+    RateSpec { source: kurfile.rate_source().map(str::to_owned), plateau }
 }
 
 /// Work and traffic of a kernel, for reports: statements of the innermost block times iterations, every buffer once.

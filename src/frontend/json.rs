@@ -4,6 +4,7 @@
 //! A reader of its own rather than the YAML one: YAML refuses tabs in some places, reads surrogate escapes
 //! differently and would turn `NaN` into text.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use crate::diag::{Diagnostic, FileId, Reported, Sink, Span};
@@ -145,6 +146,7 @@ impl Reader<'_, '_> {
     fn object(&mut self, depth: usize) -> Result<Kind, Reported> {
         self.at += 1;
         let mut map: Vec<Entry> = Vec::new();
+        let mut places: BTreeMap<String, usize> = BTreeMap::new();
         self.space();
         if self.take("}") {
             return Ok(Kind::Map(map));
@@ -160,15 +162,18 @@ impl Reader<'_, '_> {
                 return Err(self.fail("a key without a value", "expected `:` here"));
             }
             let value = self.value(depth + 1)?;
-            match map.iter_mut().find(|e| e.key.same(&key)) {
+            let name = key.as_str().unwrap_or_default().to_owned();
+            match places.get(&name).and_then(|i| map.get_mut(*i)) {
                 Some(old) => {
-                    let name = key.as_str().unwrap_or_default();
                     let message = format!("the key `{name}` stands twice in one mapping; the last one counts");
                     let d = Diagnostic::warning("duplicate-key", message).at_value(&key, "this one counts");
                     self.sink.push(d.also(old.key.span, "ignored"));
                     *old = Entry { key, value }.over(old);
                 }
-                None => map.push(Entry { key, value }),
+                None => {
+                    places.insert(name, map.len());
+                    map.push(Entry { key, value });
+                }
             }
             self.space();
             if self.take("}") {

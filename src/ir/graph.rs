@@ -7,7 +7,7 @@
 use kur_runtime::dim::{Dim, SymbolTable};
 use kur_runtime::plan::{Init, StateRole};
 
-use super::infer::infer;
+use super::infer::{infer, sum_of};
 use super::kernel::{ReduceOp, ScalarOp};
 use super::op::Op;
 use super::types::Type;
@@ -349,6 +349,45 @@ impl<'g> Builder<'g> {
             return x;
         }
         self.shaped(Op::Broadcast, &[x], shape)
+    }
+
+    /// Values one behind the other along an axis.
+    ///
+    /// # Panics
+    /// When the sum of their sizes is no monomial (see [`Builder::concat_to`]).
+    pub fn concat(&mut self, parts: &[NodeId], axis: usize) -> NodeId {
+        match parts {
+            [one] => *one,
+            parts => self.op(Op::Concat { axis }, parts),
+        }
+    }
+
+    /// As [`Builder::concat`] with the size of the result's axis.
+    pub fn concat_to(&mut self, parts: &[NodeId], axis: usize, size: Dim) -> NodeId {
+        let [first, _, ..] = parts else { return self.concat(parts, axis) };
+        let mut shape = self.shape(*first);
+        shape[axis] = size;
+        self.shaped(Op::Concat { axis }, parts, shape)
+    }
+
+    /// `len` cells of an axis from `start` on.
+    pub fn slice(&mut self, x: NodeId, axis: usize, start: Dim, len: Dim) -> NodeId {
+        let mut shape = self.shape(x);
+        if shape[axis] == len {
+            return x;
+        }
+        shape[axis] = len;
+        self.shaped(Op::Slice { axis, start: sum_of(&[start]) }, &[x], shape)
+    }
+
+    /// The value from `start` on in an axis of `size` cells that are 0 elsewhere.
+    pub fn pad(&mut self, x: NodeId, axis: usize, start: Dim, size: Dim) -> NodeId {
+        let mut shape = self.shape(x);
+        if shape[axis] == size {
+            return x;
+        }
+        shape[axis] = size;
+        self.shaped(Op::Pad { axis, start: sum_of(&[start]) }, &[x], shape)
     }
 
     /// Sums a gradient of a broadcast operand back to the operand's shape.

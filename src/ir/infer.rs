@@ -5,6 +5,7 @@
 use kur_runtime::dim::Dim;
 
 use super::op::{ConvAttrs, Op, PoolAttrs};
+use super::sequence;
 use super::types::{DType, Type, broadcast};
 
 /// The result type. `given` is the annotated type, needed by operations whose result does not follow from the operands.
@@ -13,7 +14,10 @@ use super::types::{DType, Type, broadcast};
 /// A phrase that says what does not fit.
 pub fn infer(op: &Op, args: &[&Type], given: Option<&Type>) -> Result<Type, String> {
     let want = op.info().operands.len();
-    if args.len() != want {
+    if matches!(op, Op::Concat { .. }) && args.is_empty() {
+        return Err("takes at least one operand".to_owned());
+    }
+    if args.len() != want && !matches!(op, Op::Concat { .. }) {
         return Err(format!("takes {want} operands, found {}", args.len()));
     }
     let counters = matches!(op, Op::Random { .. } | Op::Map(super::kernel::ScalarOp::FromU32));
@@ -101,11 +105,129 @@ pub fn infer(op: &Op, args: &[&Type], given: Option<&Type>) -> Result<Type, Stri
             0 => Err("needs at least one axis".to_owned()),
             _ => Ok(args[0].clone()),
         },
+        Op::Positions => match need()? {
+            to if to.rank() == 1 => Ok(to),
+            _ => Err("has one axis".to_owned()),
+        },
         Op::ArgMax => {
             let mut shape = args[0].shape.clone();
             *shape.last_mut().ok_or("needs at least one axis")? = Dim::ONE;
             Ok(Type::f32(shape))
         }
+        Op::Rnn(a) => sequence::rnn(a, args),
+        Op::RnnGrad(a, of) => sequence::rnn_grad(a, *of, args),
+        Op::RnnGradWeight(a) => sequence::rnn_grad_weight(a, args),
+        Op::RnnGradBias(a) => sequence::rnn_grad_bias(a, args),
+        Op::Part(p) => sequence::part(p, args[0]),
+        Op::PartGrad(p) => {
+            let to = need()?;
+            same(&sequence::part(p, &to)?, args[0], "gy")?;
+            Ok(to)
+        }
+        Op::Scan { .. } => {
+            same(args[0], args[1], "b")?;
+            sequence::steps(args[0])
+        }
+        Op::Shift { .. } => sequence::steps(args[0]),
+        Op::Ctc { .. } => sequence::ctc(args),
+        Op::CtcGrad { .. } => {
+            same(&sequence::ctc(&args[..4])?, args[4], "g")?;
+            Ok(args[0].clone())
+        }
+        Op::Lengths { window, stride } => {
+            if window.len() != stride.len() || window.contains(&0) || stride.contains(&0) {
+                return Err("needs as many strides as windows, all at least 1".to_owned());
+            }
+            Ok(args[0].clone())
+        }
+        Op::Concat { axis } => concat(*axis, args, given),
+        Op::Slice { axis, start } => {
+            let to = need()?;
+            part(*axis, start, &to, args[0])?;
+            Ok(to)
+        }
+        Op::Pad { axis, start } => {
+            let to = need()?;
+            part(*axis, start, args[0], &to)?;
+            Ok(to)
+        }
+        Op::Gather => {
+            let [_, width] = args[0].shape[..] else { return Err("the table must have two axes".to_owned()) };
+            let mut shape = args[1].shape.clone();
+            shape.push(width);
+            constant_table(args[0])?;
+            Ok(Type::f32(shape))
+        }
+        Op::GatherGrad => {
+            let to = need()?;
+            constant_table(&to)?;
+            let mut gy = args[0].shape.clone();
+            gy.extend(to.shape.last());
+            same(&Type::f32(gy), args[1], "gy")?;
+            Ok(to)
+        }
+    }
+}
+
+fn constant_table(t: &Type) -> Result<(), String> {
+    let good = t.dtype == DType::F32 && t.rank() == 2 && t.shape.iter().all(|d| d.is_const());
+    if good { Ok(()) } else { Err("the table must have two constant axes".to_owned()) }
+}
+
+/// The sizes of a sum brought together: equal monomials add up, zeros go away.
+#[must_use]
+pub fn sum_of(dims: &[Dim]) -> Vec<Dim> {
+    let mut out: Vec<Dim> = Vec::new();
+    for d in dims.iter().filter(|d| d.coef() != 0) {
+        match out.iter_mut().find(|o| o.class() == d.class()) {
+            Some(o) => *o = o.class().times(Dim::constant(o.coef().saturating_add(d.coef()))),
+            None => out.push(*d),
+        }
+    }
+    out.sort_unstable();
+    out
+}
+
+/// Parts along an axis. A sum of different symbols is no monomial: then the annotation says which symbol it is.
+fn concat(axis: usize, args: &[&Type], given: Option<&Type>) -> Result<Type, String> {
+    let mut shape = args[0].shape.clone();
+    if axis >= shape.len() {
+        return Err("axis out of range".to_owned());
+    }
+    for t in args {
+        let fits = t.rank() == shape.len() && (0..shape.len()).all(|a| a == axis || t.shape[a] == shape[a]);
+        if !fits {
+            return Err("operands differ in another axis".to_owned());
+        }
+    }
+    let parts: Vec<Dim> = args.iter().map(|t| t.shape[axis]).collect();
+    shape[axis] = match sum_of(&parts)[..] {
+        [] => Dim::constant(0),
+        [sum] => sum,
+        _ => match given {
+            Some(t) if t.rank() == shape.len() => t.shape[axis],
+            _ => return Err("needs a result type".to_owned()),
+        },
+    };
+    Ok(Type::f32(shape))
+}
+
+/// Whether `small` is a part of `large` along an axis, as far as constants tell.
+fn part(axis: usize, start: &[Dim], small: &Type, large: &Type) -> Result<(), String> {
+    if axis >= large.rank() {
+        return Err("axis out of range".to_owned());
+    }
+    let fits = small.dtype == large.dtype
+        && small.rank() == large.rank()
+        && (0..large.rank()).all(|a| a == axis || small.shape[a] == large.shape[a]);
+    if !fits {
+        return Err("operand and result differ in another axis".to_owned());
+    }
+    let first = start.iter().try_fold(0u64, |sum, d| sum.checked_add(d.as_const()?));
+    let end = first.zip(small.shape[axis].as_const()).and_then(|(a, b)| a.checked_add(b));
+    match (end, large.shape[axis].as_const()) {
+        (Some(end), Some(size)) if end > size => Err("the part reaches beyond the axis".to_owned()),
+        _ => Ok(()),
     }
 }
 
@@ -145,8 +267,12 @@ fn conv(attrs: &ConvAttrs, x: &Type, w: &Type) -> Result<Type, String> {
     if attrs.stride.contains(&0) || attrs.dilation.contains(&0) {
         return Err("stride and dilation must be at least 1".to_owned());
     }
-    if x.shape[d + 1] != w.shape[d] {
+    let groups = Dim::constant(u64::from(attrs.groups));
+    if x.shape[d + 1] != w.shape[d].times(groups) {
         return Err("input channels differ".to_owned());
+    }
+    if w.shape[d + 1].exact_div(groups).is_none() {
+        return Err("groups must divide the output channels".to_owned());
     }
     if w.shape.iter().any(|s| !s.is_const()) || !x.shape[d + 1].is_const() {
         return Err("kernel sizes and channels must be constants".to_owned());

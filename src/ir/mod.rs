@@ -5,6 +5,7 @@ pub mod infer;
 pub mod interp;
 pub mod kernel;
 pub mod op;
+mod sequence;
 pub mod text;
 pub mod types;
 pub mod verify;

@@ -4,7 +4,7 @@
 //! lowering), so the compiler lists what a new operation still lacks.
 
 use kur_runtime::dim::Dim;
-use kur_runtime::plan::{InputRole, StateRole};
+use kur_runtime::plan::{CellActivation, InputRole, PartOf, RnnCell, RnnGradOf, StateRole};
 
 use super::kernel::{ReduceOp, ScalarOp};
 
@@ -76,6 +76,87 @@ pub enum Op {
     },
     /// Index of the first maximum along the last axis, which stays with size 1.
     ArgMax,
+    /// 0, 1, 2 … along the only axis of the result.
+    Positions,
+    /// One or more operands, one behind the other along an axis.
+    Concat {
+        /// The axis.
+        axis: usize,
+    },
+    /// A part of an axis; how long it is says the result type.
+    Slice {
+        /// The axis.
+        axis: usize,
+        /// Where the part starts: the sum of these sizes.
+        start: Vec<Dim>,
+    },
+    /// The operand as part of a longer axis that is 0 elsewhere; how long that is says the result type.
+    Pad {
+        /// The axis.
+        axis: usize,
+        /// Where the operand starts: the sum of these sizes.
+        start: Vec<Dim>,
+    },
+    /// Rows of `table[v, d]` by `index[…]`: `[…, d]`. Indices lose their fraction; one outside the table is a fault of
+    /// the data.
+    Gather,
+    /// Gradient of [`Op::Gather`] to the table, whose shape the result type gives: operands index, gy.
+    GatherGrad,
+    /// A recurrent layer through time: operands xw `[n, t, G·u]`, recurrent kernel `[u, G·u]` and, for
+    /// [`RnnCell::GruAfter`], the recurrent bias `[G·u]`. The result is the tape `[n, t, K·u]`, whose part 0 is the state
+    /// (see [`RnnCell`]); it is read through [`Op::Part`] alone.
+    Rnn(RnnAttrs),
+    /// Gradient of [`Op::Rnn`] to xw: operands tape, recurrent kernel, gradient to the state.
+    RnnGrad(RnnAttrs, RnnGradOf),
+    /// Gradient of [`Op::Rnn`] to the recurrent kernel: operands tape, gradient to xw.
+    RnnGradWeight(RnnAttrs),
+    /// Gradient of [`Op::Rnn`] to the recurrent bias: operands tape, gradient to xw.
+    RnnGradBias(RnnAttrs),
+    /// One of several equal parts of the last axis of `x[n, t, parts·c]`, at all steps or a single one.
+    Part(PartOf),
+    /// Gradient of [`Op::Part`]: the part in its place, 0 elsewhere.
+    PartGrad(PartOf),
+    /// `y[t] = a[t] · y[t-1] + b[t]` from 0 along axis 1 of `[n, t, c]`.
+    Scan {
+        /// From the last step to the first.
+        reverse: bool,
+    },
+    /// The step before along axis 1 of `[n, t, c]`, 0 at the first.
+    Shift {
+        /// The step after, 0 at the last.
+        reverse: bool,
+    },
+    /// CTC loss of each sample: operands scores used as log-probabilities `[n, t, c]`, labels `[n, l]`, numbers of frames
+    /// `[n]`, numbers of labels `[n]`; the result is `[n]`.
+    Ctc {
+        /// The blank is class 0 and label k is class k + 1; otherwise the blank is the last class.
+        blank_first: bool,
+    },
+    /// Gradient of [`Op::Ctc`] to the scores: the same operands, then the gradient to the losses.
+    CtcGrad {
+        /// As in [`Op::Ctc`].
+        blank_first: bool,
+    },
+    /// Numbers of steps behind windows: `(x − window) / stride + 1` rounded down, one window after the other.
+    Lengths {
+        /// Windows.
+        window: Vec<u32>,
+        /// Their strides.
+        stride: Vec<u32>,
+    },
+}
+
+/// Attributes of a recurrent layer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub struct RnnAttrs {
+    /// Kind of cell.
+    pub cell: RnnCell,
+    /// Activation of the gates.
+    pub inner: CellActivation,
+    /// Activation of candidate and output.
+    pub outer: CellActivation,
+    /// Runs from the last step to the first; the tape stays in the order of the input.
+    pub reverse: bool,
 }
 
 /// Counters the runtime provides.
@@ -92,12 +173,14 @@ pub enum Control {
 pub struct ConvAttrs {
     /// Strides.
     pub stride: Vec<u32>,
-    /// Zeros before the first cell.
+    /// Zeros before the first cell, or [`kur_runtime::plan::PAD_SAME`].
     pub pad: Vec<u32>,
     /// Distance between kernel taps.
     pub dilation: Vec<u32>,
     /// Output sizes.
     pub output: Vec<Dim>,
+    /// Groups of channels that do not see each other: w is `[kernel…, cin / groups, cout]`.
+    pub groups: u32,
 }
 
 /// Attributes of a pooling; one entry per spatial axis.
@@ -109,7 +192,7 @@ pub struct PoolAttrs {
     pub window: Vec<u32>,
     /// Strides.
     pub stride: Vec<u32>,
-    /// Cells before the first one.
+    /// Cells before the first one, or [`kur_runtime::plan::PAD_SAME`].
     pub pad: Vec<u32>,
     /// Output sizes.
     pub output: Vec<Dim>,
@@ -183,6 +266,25 @@ pub const TABLE: &[OpInfo] = &[
     row!("softmax", ["x"], Library, Ulp(8), "softmax over the last axis"),
     row!("log_softmax", ["x"], Library, Ulp(8), "logarithm of the softmax over the last axis"),
     row!("argmax", ["x"], Library, Exact, "index of the first maximum along the last axis"),
+    row!("positions", [], Library, Exact, "0, 1, 2 … along the result's axis"),
+    row!("gru", ["xw", "u"], Library, Reduce, "GRU through time, reset before the product"),
+    row!("gru_after", ["xw", "u", "bias"], Library, Reduce, "GRU through time, reset after the product"),
+    row!("lstm", ["xw", "u"], Library, Reduce, "LSTM through time"),
+    row!("rnn_grad", ["tape", "u", "g"], Library, Reduce, "gradient of a recurrent layer to xw"),
+    row!("rnn_grad_weight", ["tape", "gxw"], Library, Reduce, "gradient of a recurrent layer to its recurrent kernel"),
+    row!("rnn_grad_bias", ["tape", "gxw"], Library, Reduce, "gradient of a recurrent layer to its recurrent bias"),
+    row!("part", ["x"], Library, Exact, "a part of the last axis, at all steps or one"),
+    row!("part_grad", ["gy"], Library, Exact, "a part in its place, 0 elsewhere"),
+    row!("scan", ["a", "b"], Library, Reduce, "y[t] = a[t] y[t-1] + b[t] through time"),
+    row!("shift", ["x"], Library, Exact, "the step before"),
+    row!("ctc", ["scores", "labels", "frames", "lengths"], Library, Reduce, "CTC loss of each sample"),
+    row!("ctc_grad", ["scores", "labels", "frames", "lengths", "g"], Library, Reduce, "gradient of ctc to the scores"),
+    row!("lengths", ["x"], Library, Exact, "numbers of steps behind windows"),
+    row!("concat", ["x", "…"], Library, Exact, "one or more operands behind each other along an axis"),
+    row!("slice", ["x"], Library, Exact, "a part of an axis"),
+    row!("pad", ["x"], Library, Exact, "the operand as part of an axis that is 0 elsewhere"),
+    row!("gather", ["table", "index"], Library, Exact, "rows of a table by index"),
+    row!("gather_grad", ["index", "gy"], Library, Reduce, "gradient of gather to the table"),
     row!("add", ["a", "b"], Loop, Ulp(1), "a + b"),
     row!("sub", ["a", "b"], Loop, Ulp(1), "a - b"),
     row!("mul", ["a", "b"], Loop, Ulp(1), "a * b"),
@@ -234,6 +336,27 @@ impl Op {
             Op::Softmax { log: false } => "softmax",
             Op::Softmax { log: true } => "log_softmax",
             Op::ArgMax => "argmax",
+            Op::Positions => "positions",
+            Op::Rnn(a) => match a.cell {
+                RnnCell::Gru => "gru",
+                RnnCell::GruAfter => "gru_after",
+                RnnCell::Lstm => "lstm",
+            },
+            Op::RnnGrad(..) => "rnn_grad",
+            Op::RnnGradWeight(_) => "rnn_grad_weight",
+            Op::RnnGradBias(_) => "rnn_grad_bias",
+            Op::Part(_) => "part",
+            Op::PartGrad(_) => "part_grad",
+            Op::Scan { .. } => "scan",
+            Op::Shift { .. } => "shift",
+            Op::Ctc { .. } => "ctc",
+            Op::CtcGrad { .. } => "ctc_grad",
+            Op::Lengths { .. } => "lengths",
+            Op::Concat { .. } => "concat",
+            Op::Slice { .. } => "slice",
+            Op::Pad { .. } => "pad",
+            Op::Gather => "gather",
+            Op::GatherGrad => "gather_grad",
         }
     }
 

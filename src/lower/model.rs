@@ -1,6 +1,8 @@
 //! Typed Kurfile with inferred shapes to graph IR, one graph per step. That the shapes fit is known before; findings
 //! here are about losses and targets.
 
+use std::collections::BTreeMap;
+
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
 
@@ -10,7 +12,7 @@ use crate::diag::{Diagnostic, Reported, Sink, SourceMap};
 use crate::ir::graph::{Builder, Graph, GraphResult, Layer, LayerRef, Node, NodeId, Role};
 use crate::ir::op::Op;
 use crate::ir::types::Type;
-use crate::model::types::{DataShape, Kurfile, Layer as KurLayer, LayerId, LossKind};
+use crate::model::types::{DataShape, Kurfile, Layer as KurLayer, LayerId};
 use crate::shapes::Shapes;
 
 /// Which step a graph is for.
@@ -57,6 +59,10 @@ pub(super) struct Cx<'a> {
     pub(super) data: &'a [DataShape],
     /// Number of the next drawing operation.
     pub(super) next_random: u32,
+    /// States by name: a layer that is reused finds those of the original here.
+    pub(super) states: BTreeMap<String, NodeId>,
+    /// Where among the results the update of a state is.
+    pub(super) updates: BTreeMap<u32, usize>,
     values: Vec<Option<Value>>,
 }
 
@@ -114,28 +120,48 @@ pub fn lower(
         let line = sources.line(l.span);
         graph.layers.push(Layer { name: l.name.clone(), line, span: Some(l.span) });
     }
-    let mut cx = Cx { kurfile, mode, shapes, sink, graph, data, next_random: 1, values: Vec::new() };
+    let mut cx = Cx {
+        kurfile,
+        mode,
+        shapes,
+        sink,
+        graph,
+        data,
+        next_random: 1,
+        states: BTreeMap::new(),
+        updates: BTreeMap::new(),
+        values: Vec::new(),
+    };
     for (i, layer) in kurfile.layers.iter().enumerate() {
         let at = LayerRef(u32::try_from(i).unwrap_or(u32::MAX));
         let inputs: Vec<Value> = layer.inputs.iter().filter_map(|l| cx.value(*l)).collect();
         let value = layers::lower(&mut cx, layer, at, &inputs)?;
         cx.values.push(Some(value));
     }
-    let mut regression = vec![false; kurfile.outputs.len()];
-    for l in kurfile.losses.iter().filter(|l| l.kind == LossKind::MeanSquaredError) {
-        regression[l.output] = true;
+    let mut measured = vec![false; kurfile.outputs.len()];
+    for l in kurfile.losses.iter().filter(|l| l.kind.is_regression() || !l.metrics.is_empty()) {
+        measured[l.output] = true;
     }
     let mut outputs = Vec::new();
-    for (o, regression) in kurfile.outputs.iter().zip(regression) {
+    for (o, measured) in kurfile.outputs.iter().zip(measured) {
         let Some(v) = cx.value(o.layer) else { continue };
         outputs.push((cx.graph.shape(v.node)[1..].to_vec(), v.logits.is_some()));
-        // The test step leaves regressions behind too, so that errors can be told in the units of a scaled target.
-        if mode == Mode::Infer || mode == Mode::Test && regression {
+        // The test step leaves regressions behind too, so that errors can be told in the units of a scaled target, and
+        // whatever the runtime measures over the whole set.
+        if mode == Mode::Infer || mode == Mode::Test && measured {
             cx.graph.results.push(GraphResult { role: Role::Output(o.name.clone()), value: v.node });
         }
     }
     if mode != Mode::Infer {
         losses::lower(&mut cx)?;
+    }
+    if mode == Mode::Train
+        && let Some(source) = kurfile.rate_source()
+    {
+        // The optimizer finds it by its name. One number a sample unless the data is known to have more.
+        let sizes = data.iter().find(|d| d.name == source).map_or_else(|| vec![1], |d| d.shape.clone());
+        let shape = std::iter::once(Dim::batch()).chain(sizes.into_iter().map(Dim::constant)).collect();
+        cx.input(source, InputRole::Data, shape, None);
     }
     cx.sink.check()?;
     let mut graph = cx.graph;

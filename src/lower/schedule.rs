@@ -10,14 +10,15 @@ use std::hash::{DefaultHasher, Hasher};
 
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::{
-    Call, ConvGeometry, InputRole, InputSlot, Launch, LibCall, Place, Plan, PoolGeometry, ResultRole, ResultSlot,
+    Call, ConvGeometry, CtcGeometry, InputRole, InputSlot, Launch, LibCall, PartOf, Place, Plan, PoolGeometry,
+    ResultRole, ResultSlot, RnnGeometry, StepGeometry,
 };
 
 use super::loops::{self, Buffer};
 use super::memory::{self, Lifetime};
 use crate::ir::graph::{Graph, NodeId, Role};
 use crate::ir::kernel::{Access, BufDecl, BufId, IdxId, Index, Kernel, LoopMode, Operand, Scalar, Stmt, ValId};
-use crate::ir::op::{ConvAttrs, Op, PoolAttrs};
+use crate::ir::op::{ConvAttrs, Op, PoolAttrs, RnnAttrs};
 use crate::passes::fuse::{Cluster, ClusterKind, clusters, root, roots};
 use crate::passes::pipeline::OptLevel;
 
@@ -333,8 +334,9 @@ fn conv_geometry(a: &ConvAttrs, x: &[Dim], w: &[Dim]) -> ConvGeometry {
         stride: three(&a.stride, 1),
         pad: three(&a.pad, 0),
         dilation: three(&a.dilation, 1),
-        cin: size(&w[d]),
+        cin: size(&w[d]).saturating_mul(u64::from(a.groups)),
         cout: size(&w[d + 1]),
+        groups: u64::from(a.groups),
     }
 }
 
@@ -349,6 +351,36 @@ fn pool_geometry(a: &PoolAttrs, x: &[Dim]) -> PoolGeometry {
         pad: three(&a.pad, 0),
         channels: x[d + 1].as_const().unwrap_or(0),
     }
+}
+
+fn rnn_geometry(a: &RnnAttrs, tape: &[Dim]) -> RnnGeometry {
+    let RnnAttrs { cell, inner, outer, reverse } = *a;
+    let units = tape[2].as_const().unwrap_or(0) / cell.parts();
+    RnnGeometry { cell, inner, outer, reverse, batch: tape[0], steps: tape[1], units }
+}
+
+fn step_geometry(x: &[Dim]) -> StepGeometry {
+    StepGeometry { batch: x[0], steps: x[1], size: x[2] }
+}
+
+fn part_geometry(p: PartOf, x: &[Dim]) -> StepGeometry {
+    let size = x[2].exact_div(Dim::constant(u64::from(p.parts))).unwrap_or(Dim::constant(0));
+    StepGeometry { size, ..step_geometry(x) }
+}
+
+fn ctc_geometry(blank_first: bool, scores: &[Dim], labels: &[Dim]) -> CtcGeometry {
+    CtcGeometry { batch: scores[0], steps: scores[1], classes: scores[2], labels: labels[1], blank_first }
+}
+
+/// Product of the axes before one, its size, product of those behind.
+fn around(shape: &[Dim], axis: usize) -> (Dim, Dim, Dim) {
+    (Dim::product(&shape[..axis]), shape[axis], Dim::product(&shape[axis + 1..]))
+}
+
+/// Rows and width of a table, whose sizes are constants.
+fn table(shape: &[Dim]) -> (u64, u64) {
+    let size = |d: &Dim| d.as_const().unwrap_or(0);
+    (shape.first().map_or(0, size), shape.last().map_or(0, size))
 }
 
 /// A library call with its operands in the order that `LibCall` documents, the output last.
@@ -381,6 +413,41 @@ fn library(g: &Graph, cluster: &Cluster, layer: Option<u32>) -> Draft {
         Op::Softmax { log } => {
             let (rows, cols) = rows_cols(shape(0));
             LibCall::Softmax { rows, cols, log: *log }
+        }
+        Op::Positions => LibCall::Positions { len: node.ty.len() },
+        Op::Rnn(a) => LibCall::Rnn(rnn_geometry(a, &node.ty.shape)),
+        Op::RnnGrad(a, of) => LibCall::RnnGrad(rnn_geometry(a, shape(0)), *of),
+        Op::RnnGradWeight(a) => LibCall::RnnGradWeight(rnn_geometry(a, shape(0))),
+        Op::RnnGradBias(a) => LibCall::RnnGradBias(rnn_geometry(a, shape(0))),
+        Op::Part(p) => LibCall::Part(part_geometry(*p, shape(0)), *p),
+        Op::PartGrad(p) => LibCall::PartGrad(part_geometry(*p, &node.ty.shape), *p),
+        Op::Scan { reverse } => LibCall::Scan(step_geometry(shape(0)), *reverse),
+        Op::Shift { reverse } => LibCall::Shift(step_geometry(shape(0)), *reverse),
+        Op::Ctc { blank_first } => LibCall::Ctc(ctc_geometry(*blank_first, shape(0), shape(1))),
+        Op::CtcGrad { blank_first } => LibCall::CtcGrad(ctc_geometry(*blank_first, shape(0), shape(1))),
+        Op::Lengths { window, stride } => {
+            let windows = window.iter().copied().zip(stride.iter().copied()).collect();
+            LibCall::Lengths { len: node.ty.len(), windows }
+        }
+        Op::Concat { axis } => {
+            let (outer, _, inner) = around(&node.ty.shape, *axis);
+            LibCall::Concat { outer, inner, parts: (0..args.len()).map(|i| shape(i)[*axis]).collect() }
+        }
+        Op::Slice { axis, start } => {
+            let (outer, size, inner) = around(shape(0), *axis);
+            LibCall::Slice { outer, inner, size, start: start.clone(), len: node.ty.shape[*axis] }
+        }
+        Op::Pad { axis, start } => {
+            let (outer, size, inner) = around(&node.ty.shape, *axis);
+            LibCall::Pad { outer, inner, size, start: start.clone(), len: shape(0)[*axis] }
+        }
+        Op::Gather => {
+            let (rows, width) = table(shape(0));
+            LibCall::Gather { count: Dim::product(shape(1)), rows, width }
+        }
+        Op::GatherGrad => {
+            let (rows, width) = table(&node.ty.shape);
+            LibCall::GatherGrad { count: Dim::product(shape(0)), rows, width }
         }
         // The table of operations marks exactly the operations above and this one as library calls.
         _ => {

@@ -20,7 +20,8 @@ pub(super) fn text(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<String,
     written(value).ok_or_else(|| cx.fail(wrong_type(value, what, "text")))
 }
 
-fn written(value: &Value) -> Option<String> {
+/// A text; a number or a flag as it is written, since names may look like one.
+pub(super) fn written(value: &Value) -> Option<String> {
     match (&value.kind, &value.written) {
         (Kind::Str(s, _), _) => Some(s.to_string()).filter(|s| !s.is_empty()),
         (Kind::Int(_) | Kind::Float(_) | Kind::Bool(_), Some(written)) => Some(written.to_string()),
@@ -48,7 +49,8 @@ pub(super) fn integer(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<i64,
     n.ok_or_else(|| cx.fail(wrong_type(value, what, "a whole number")))
 }
 
-fn integral(value: &Value) -> Option<i128> {
+/// A whole number; a float without a fraction is one.
+pub(super) fn integral(value: &Value) -> Option<i128> {
     match value.kind {
         Kind::Int(n) => Some(n),
         #[expect(clippy::cast_possible_truncation, reason = "the range is checked in the guard")]

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use kur_runtime::spec::{CsvSpec, FileSpec, Missing, Normalize, ProviderSpec, SectionSpec, SupplierSpec};
 
-use super::types::{Clip, Highway, Kurfile, Layer, LayerKind, Optimizer, OptimizerKind};
+use super::types::{Clip, Curve, Highway, Kurfile, Layer, LayerKind, Optimizer, OptimizerKind};
 
 /// Prints everything but places.
 #[must_use]
@@ -32,6 +32,13 @@ pub fn dump(k: &Kurfile) -> String {
     for l in &k.losses {
         let target = k.outputs.get(l.output).map_or("?", |o| &o.name);
         line(&mut out, 0, &format!("loss {} of {target} weight {}", l.kind.word(), l.weight));
+        if let Some(c) = &l.ctc {
+            let relative = c.relative_to.as_ref().map_or(String::new(), |r| format!(" of layer {}", r.value.0));
+            let flag = |on: bool, word: &str| if on { format!(" {word}") } else { String::new() };
+            let flags = flag(c.warp, "warp") + &flag(c.loss_scale, "loss_scale");
+            let (frames, labels, lengths) = (&c.input_length.value, &c.labels.value, &c.output_length.value);
+            line(&mut out, 1, &format!("frames {frames}{relative} labels {labels} lengths {lengths}{flags}"));
+        }
     }
     if let Some(t) = &k.train {
         line(&mut out, 0, "train");
@@ -73,7 +80,8 @@ fn layer(l: &Layer) -> String {
     let inputs: Vec<String> = l.inputs.iter().map(|id| id.0.to_string()).collect();
     let from = if inputs.is_empty() { String::new() } else { format!(" <- {}", inputs.join(", ")) };
     let freeze = if l.freeze { " frozen" } else { "" };
-    format!("{} {}{}{freeze}{from}", l.name, l.kind.word(), arguments(&l.kind))
+    let regularizer = l.regularizer.map_or(String::new(), |r| format!(" regularizer l1 {} l2 {}", r.l1, r.l2));
+    format!("{} {}{}{freeze}{regularizer}{from}", l.name, l.kind.word(), arguments(&l.kind))
 }
 
 fn arguments(kind: &LayerKind) -> String {
@@ -98,10 +106,17 @@ fn arguments(kind: &LayerKind) -> String {
         LayerKind::Dropout { fraction, independent } => {
             format!(" {fraction}{}", flag(!independent, "whole channels"))
         }
-        LayerKind::Flatten | LayerKind::Output => String::new(),
+        LayerKind::Flatten | LayerKind::Output | LayerKind::PositionEmbedding => String::new(),
+        LayerKind::Upsample { size } => format!(" {:?}", size.value),
+        LayerKind::Pad { before, after } => format!(" before {:?} after {:?}", before.value, after.value),
+        LayerKind::GlobalPool { kind } => format!(" {kind:?}"),
+        LayerKind::LayerNormalization { epsilon } => format!(" epsilon {epsilon}"),
+        LayerKind::Attention { heads, causal } => format!(" heads {}{}", heads.value, flag(*causal, "causal")),
         LayerKind::Expand { dimension } | LayerKind::Squeeze { dimension } => format!(" {dimension}"),
-        LayerKind::Convolution { kernels, size, strides, border, separable, highway } => {
-            let more = flag(*separable, "separable") + &gate(highway);
+        LayerKind::Convolution { kernels, size, strides, dilation, border, separable, highway } => {
+            let wide = dilation.iter().any(|d| *d != 1);
+            let wide = if wide { format!(" dilation {dilation:?}") } else { String::new() };
+            let more = wide + &flag(*separable, "separable") + &gate(highway);
             format!(" kernels {kernels} size {:?} strides {strides:?} {border:?}{more}", size.value)
         }
         LayerKind::Pool { kind, size, strides, border } => {
@@ -111,7 +126,8 @@ fn arguments(kind: &LayerKind) -> String {
         LayerKind::Recurrent(r) => {
             let both = r.bidirectional.map_or(String::new(), |m| format!(" bidirectional {m:?}"));
             let outer = r.outer_activation.map_or(String::new(), |a| format!(" outer {a:?}"));
-            format!(" {:?} size {}{}{both}{outer}", r.cell, r.size.value, flag(r.sequence, "sequence"))
+            let flags = flag(r.sequence, "sequence") + &flag(r.torch, "torch");
+            format!(" {:?} size {}{flags}{both}{outer}", r.cell, r.size.value)
         }
         LayerKind::Embedding { vocab_size, size } => format!(" vocab_size {vocab_size} size {size}"),
         LayerKind::Repeat { count } => format!(" {count}"),
@@ -133,6 +149,7 @@ fn section(out: &mut String, s: &SectionSpec) {
             SupplierSpec::Mnist { images, labels } => {
                 line(out, 1, &format!("data mnist images {} labels {}", file(images), file(labels)));
             }
+            SupplierSpec::Arrays { format, file: f } => line(out, 1, &format!("data {} {}", format.word(), file(f))),
             SupplierSpec::Unbuilt { what } => line(out, 1, &format!("data not built: {what}")),
         }
     }
@@ -179,16 +196,50 @@ fn file(f: &FileSpec) -> String {
 }
 
 fn optimizer(o: &Optimizer) -> String {
-    let kind = match o.kind {
-        OptimizerKind::Adam => "adam".to_owned(),
+    let mut text = format!("optimizer {}", o.kind.word());
+    match o.kind {
         OptimizerKind::Sgd { momentum, nesterov } => {
-            format!("sgd momentum {momentum}{}", if nesterov { " nesterov" } else { "" })
+            text += &format!(" momentum {momentum}{}", if nesterov { " nesterov" } else { "" });
         }
-    };
-    let clip = match o.clip {
+        // Kur's fixed numbers say nothing.
+        OptimizerKind::Adam { .. } if o.kind == Optimizer::default().kind => {}
+        OptimizerKind::Adam { beta_1, beta_2, epsilon } => {
+            text += &format!(" beta_1 {beta_1} beta_2 {beta_2} epsilon {epsilon:e}");
+        }
+        OptimizerKind::AdamW { beta_1, beta_2, epsilon, weight_decay }
+        | OptimizerKind::Lamb { beta_1, beta_2, epsilon, weight_decay } => {
+            text += &format!(" beta_1 {beta_1} beta_2 {beta_2} epsilon {epsilon:e} weight_decay {weight_decay}");
+        }
+        OptimizerKind::Lion { beta_1, beta_2, weight_decay } => {
+            text += &format!(" beta_1 {beta_1} beta_2 {beta_2} weight_decay {weight_decay}");
+        }
+        OptimizerKind::RmsProp { rho, epsilon } | OptimizerKind::AdaDelta { rho, epsilon } => {
+            text += &format!(" rho {rho} epsilon {epsilon:e}");
+        }
+    }
+    text += &format!(" learning_rate {} decay {}", o.learning_rate, o.decay);
+    text += &match o.clip {
         Clip::None => String::new(),
         Clip::Norm(x) => format!(" clip norm {x}"),
         Clip::Abs(x) => format!(" clip abs {x}"),
     };
-    format!("optimizer {kind} learning_rate {} decay {}{clip}", o.learning_rate, o.decay)
+    if o.schedule.warmup > 0 {
+        text += &format!(" warmup {}", o.schedule.warmup);
+    }
+    text += &match &o.schedule.curve {
+        Curve::Constant => String::new(),
+        Curve::Every { every, factor } => format!(" step every {every} factor {factor}"),
+        Curve::At { at, factor } => format!(" step at {at:?} factor {factor}"),
+        Curve::Exponential { every, factor } => format!(" exponential every {every} factor {factor}"),
+        Curve::Cosine { steps, last } => format!(" cosine steps {steps} final {last}"),
+        Curve::Linear { steps, last } => format!(" linear steps {steps} final {last}"),
+        Curve::Plateau { factor, patience } => format!(" plateau factor {factor} patience {patience}"),
+    };
+    if let Some(s) = &o.scale_rate {
+        text += &format!(" scale_rate {}{}", s.source, if s.sqrt { " sqrt" } else { "" });
+    }
+    if o.accumulate > 1 {
+        text += &format!(" accumulate {}", o.accumulate);
+    }
+    text
 }

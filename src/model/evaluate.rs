@@ -141,7 +141,8 @@ struct Order<'c, 'a, 'v> {
 /// A unit that waits, and what it waits for.
 struct Open {
     unit: usize,
-    uses: Vec<usize>,
+    /// Units, and whether one that waits itself makes a circle.
+    uses: Vec<(usize, bool)>,
     next: usize,
     /// The units of a circle that leads back to a unit that waits, this one last.
     circle: Vec<usize>,
@@ -156,7 +157,7 @@ impl Order<'_, '_, '_> {
             // A stack of its own: chains of values may be longer than the program's stack is deep.
             let mut stack = vec![self.open(start)];
             while let Some(top) = stack.last_mut() {
-                let Some(&unit) = top.uses.get(top.next) else {
+                let Some(&(unit, strict)) = top.uses.get(top.next) else {
                     let Some(top) = stack.pop() else { break };
                     self.evaluate(top.unit, &top.circle);
                     continue;
@@ -168,6 +169,7 @@ impl Order<'_, '_, '_> {
                         let open = self.open(unit);
                         stack.push(open);
                     }
+                    State::Open if !strict => {}
                     State::Open => {
                         let first = stack.iter().position(|o| o.unit == unit).unwrap_or(0);
                         let circle = stack[first..].iter().map(|o| o.unit).collect();
@@ -190,20 +192,19 @@ impl Order<'_, '_, '_> {
     }
 
     /// The units of this section that a path in a template of `unit` leads to, or through.
-    fn used(&self, unit: usize, path: &str, out: &mut Vec<usize>) {
+    fn used(&self, unit: usize, path: &str, out: &mut Vec<(usize, bool)>) {
         let steps: Vec<String> = path.split('.').map(str::to_owned).collect();
         let inside = match steps.split_first() {
             Some((first, rest)) if first == self.name => rest,
             _ if self.spread => &steps[..],
             _ => return,
         };
-        // A mapping around the unit itself is seen as far as it is evaluated.
-        if self.units[unit].path.len() > inside.len() && self.units[unit].path.starts_with(inside) {
-            return;
-        }
+        // Of a mapping around the unit itself any value may be meant (`settings[kind]`): all are evaluated first, but
+        // for those that wait for this one.
+        let around = self.units[unit].path.len() > inside.len() && self.units[unit].path.starts_with(inside);
         let through = (1..inside.len()).filter_map(|n| self.places.get(&inside[..n])).copied();
         let below = self.places.range(inside.to_vec()..).take_while(|(p, _)| p.starts_with(inside)).map(|(_, i)| *i);
-        out.extend(through.chain(below));
+        out.extend(through.chain(below).filter(|i| !around || *i != unit).map(|i| (i, !around)));
     }
 
     fn evaluate(&mut self, unit: usize, circled: &[usize]) {

@@ -47,7 +47,27 @@ impl<'v> Fields<'v> {
         what: impl Into<String>,
         keys: &'static [Key],
     ) -> Result<Fields<'v>, Reported> {
-        let what = what.into();
+        Fields::with_foreign(cx, map, what.into(), keys, &[])
+    }
+
+    /// As [`Fields::open`], for a section of data: what it takes over from another section (`<<: *train`) may have
+    /// keys that only that one knows.
+    pub(super) fn open_section(
+        cx: &mut Cx<'_>,
+        map: &'v Value,
+        what: impl Into<String>,
+        keys: &'static [Key],
+    ) -> Result<Fields<'v>, Reported> {
+        Fields::with_foreign(cx, map, what.into(), keys, SECTION_KEYS)
+    }
+
+    fn with_foreign(
+        cx: &mut Cx<'_>,
+        map: &'v Value,
+        what: String,
+        keys: &'static [Key],
+        foreign: &[&str],
+    ) -> Result<Fields<'v>, Reported> {
         let mut misspelled = Vec::new();
         let Some(entries) = map.as_map() else {
             let d = wrong_type(map, &what, "a mapping (`key: value` lines)");
@@ -55,7 +75,7 @@ impl<'v> Fields<'v> {
         };
         for e in entries {
             let name = e.key.as_str().unwrap_or_default();
-            let foreign = e.key.is_reused() && SECTION_KEYS.contains(&name);
+            let foreign = e.key.is_reused() && foreign.contains(&name);
             match keys.iter().find(|k| k.name == name) {
                 Some(key) => {
                     // `log: null` switches a thing off that is off anyway.

@@ -22,6 +22,8 @@ pub(super) struct Graph {
     pub(super) outputs: Vec<ModelOutput>,
     /// Every name of every node with its place, for errors about names that are no outputs.
     pub(super) names: BTreeMap<String, Span>,
+    /// The layer that makes the value of every name.
+    pub(super) made_by: BTreeMap<String, LayerId>,
 }
 
 /// Connects the nodes. `before` is the number of errors before the model was read: a model with mistakes is checked
@@ -60,6 +62,7 @@ pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> R
                     inputs: sources,
                     kind: with_children(kind, &n.children),
                     freeze: n.freeze,
+                    regularizer: n.regularizer,
                     via: n.via.clone(),
                 };
                 layers.push(layer);
@@ -82,8 +85,9 @@ pub(super) fn connect(cx: &mut Cx<'_>, mut nodes: Vec<Node>, before: usize) -> R
             Some(ModelOutput { name: texts.next()?, aliases: texts.collect(), layer: made_by[i]?, span: n.span })
         });
     let outputs = outputs.collect();
+    let made_by = names.iter().filter_map(|(name, i)| Some((name.clone(), made_by[*i]?))).collect();
     let places = names.into_iter().map(|(name, i)| (name, nodes[i].span)).collect();
-    Ok(Graph { layers, outputs, names: places })
+    Ok(Graph { layers, outputs, names: places, made_by })
 }
 
 /// The layer of a node with the layers of its children in it; children that compute nothing are left out.
@@ -97,6 +101,7 @@ fn with_children(kind: &LayerKind, children: &[Node]) -> LayerKind {
                     inputs: Vec::new(),
                     kind: with_children(kind, &n.children),
                     freeze: n.freeze,
+                    regularizer: n.regularizer,
                     via: n.via.clone(),
                 }),
                 NodeKind::Pass | NodeKind::Broken | NodeKind::Reuse(_) => None,

@@ -13,6 +13,7 @@ mod evaluate;
 mod explain;
 mod fields;
 mod graph;
+pub mod help;
 mod lint;
 mod overrides;
 mod report;
@@ -274,7 +275,7 @@ fn inherited_csv(train: Option<&TrainSection>) -> CsvSpec {
     let csv = train.and_then(|t| {
         t.section.data.iter().find_map(|s| match s {
             SupplierSpec::Csv(c) => Some(c.clone()),
-            SupplierSpec::Mnist { .. } | SupplierSpec::Unbuilt { .. } => None,
+            SupplierSpec::Mnist { .. } | SupplierSpec::Arrays { .. } | SupplierSpec::Unbuilt { .. } => None,
         })
     });
     let base = csv.unwrap_or(CsvSpec { header: true, ..CsvSpec::default() });

@@ -81,6 +81,10 @@ impl Writer {
         if node.freeze {
             add("freeze", flag(true));
         }
+        if let Some(r) = node.regularizer {
+            let factor = |key: &str, x: f64| Entry { key: Value::text(key, at), value: Value::new(Kind::Float(x), at) };
+            add("regularizer", Value::new(Kind::Map(vec![factor("l1", r.l1), factor("l2", r.l2)]), at));
+        }
         if matches!(node.kind, NodeKind::Pass) && node.word != "output" {
             add("when", flag(false));
         }

@@ -115,6 +115,8 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
             let op = Op::MatMul { ta: *ta != l.is_some(), tb: *tb != r.is_some() };
             Some(push(g, op, vec![l.unwrap_or(node.args[0]), r.unwrap_or(node.args[1])], node))
         }
+        Op::Concat { .. } => (node.args.len() == 1).then_some(node.args[0]),
+        Op::Slice { .. } | Op::Pad { .. } => (g.ty(node.args[0]) == &node.ty).then_some(node.args[0]),
         Op::Input { .. }
         | Op::State { .. }
         | Op::Control(_)
@@ -126,7 +128,21 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
         | Op::Pool(_)
         | Op::PoolGrad(_)
         | Op::Softmax { .. }
-        | Op::ArgMax => None,
+        | Op::ArgMax
+        | Op::Positions
+        | Op::Rnn(_)
+        | Op::RnnGrad(..)
+        | Op::RnnGradWeight(_)
+        | Op::RnnGradBias(_)
+        | Op::Part(_)
+        | Op::PartGrad(_)
+        | Op::Scan { .. }
+        | Op::Shift { .. }
+        | Op::Ctc { .. }
+        | Op::CtcGrad { .. }
+        | Op::Lengths { .. }
+        | Op::Gather
+        | Op::GatherGrad => None,
     }
 }
 

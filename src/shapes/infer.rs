@@ -7,7 +7,7 @@ use crate::diag::{Diagnostic, Sink, SourceMap, Span};
 use crate::model::types::{DataShape, Kurfile, Layer, LayerId, LayerKind};
 
 /// Elements of one tensor, or of one sample of a layer, beyond which a model is refused: 256 GiB of f32.
-const MAX_ELEMENTS: u64 = 1 << 36;
+pub(super) const MAX_ELEMENTS: u64 = 1 << 36;
 
 /// What an input is that has neither a shape nor data.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -139,7 +139,8 @@ impl<'a> Cx<'a, '_> {
         self.sink.push(report::via(layer, d));
     }
 
-    /// The inner layers of a `dense` list are called NAME.0, NAME.1, …: names that other layers may have.
+    /// The inner layers of a `dense` list are called NAME.0, NAME.1, …, both directions of a recurrent layer NAME_fwd and
+    /// NAME_rev: names that other layers may have.
     fn names_of_tensors(&mut self) {
         let mut findings = Vec::new();
         let mut open: Vec<&'a Layer> = self.kurfile.layers.iter().rev().collect();
@@ -149,6 +150,15 @@ impl<'a> Cx<'a, '_> {
                 LayerKind::Dense { sizes, .. } => {
                     for i in 0..sizes.len().saturating_sub(1) {
                         let inner = format!("{}.{i}", layer.name);
+                        if let Some((span, tensors)) = self.weights.get(inner.as_str())
+                            && !tensors.is_empty()
+                        {
+                            findings.push((layer, report::duplicate_tensor(&inner, layer, *span)));
+                        }
+                    }
+                }
+                LayerKind::Recurrent(r) if r.bidirectional.is_some() => {
+                    for inner in ["fwd", "rev"].map(|end| format!("{}_{end}", layer.name)) {
                         if let Some((span, tensors)) = self.weights.get(inner.as_str())
                             && !tensors.is_empty()
                         {

@@ -7,16 +7,16 @@
 pub mod draw;
 
 mod infer;
+mod modern;
 mod report;
 mod rules;
 mod table;
 mod windows;
 
 pub use infer::{Unseen, infer};
-pub use report::variable_sizes;
 pub use rules::position;
 pub use table::{table, table_json};
-pub use windows::window;
+pub use windows::{reach, window};
 
 use std::fmt;
 
@@ -89,10 +89,11 @@ pub struct Shapes {
 }
 
 impl Shapes {
-    /// Whether every size of every layer is known.
+    /// Whether every size of every layer is known, or known to vary.
     #[must_use]
     pub fn all_known(&self) -> bool {
-        self.layers.iter().all(|l| l.sizes().is_some())
+        let known = |s: &Vec<Size>| s.iter().all(|s| *s != Size::Unknown);
+        self.layers.iter().all(|l| l.shape.as_ref().is_some_and(known))
     }
 
     /// All weights; `None` when those of some layer are not known.

@@ -4,7 +4,7 @@ use super::infer::{Cx, Place, Seen};
 use super::{Size, shape_text};
 use crate::diag::{Diagnostic, Severity, Span};
 use crate::frontend::value::also_via;
-use crate::model::types::{DataShape, Kurfile, Layer, LayerKind};
+use crate::model::types::{DataShape, Layer, LayerKind};
 
 /// How many layers above a faulty one are shown.
 const SHOWN: usize = 6;
@@ -130,10 +130,17 @@ pub(super) fn large_tensor(layer: &Layer, shape: &[u64]) -> Diagnostic {
 }
 
 pub(super) fn duplicate_tensor(inner: &str, list: &Layer, other: Span) -> Diagnostic {
+    let (what, rule) = match list.kind {
+        LayerKind::Recurrent(_) => (
+            "by one direction of this layer",
+            "both directions of a `recurrent` layer are called NAME_fwd and NAME_rev",
+        ),
+        _ => ("by an inner layer of this list", "the inner layers of a `dense` list are called NAME.0, NAME.1, …"),
+    };
     Diagnostic::error("duplicate-tensor", format!("two layers keep a tensor called `{inner}/kernel`"))
         .at(other, "this name is taken")
-        .also(list.span, "by an inner layer of this list")
-        .help(format!("rename `{}`: the inner layers of a `dense` list are called NAME.0, NAME.1, …", list.name))
+        .also(list.span, what)
+        .help(format!("rename `{}`: {rule}", list.name))
 }
 
 pub(super) fn reuse_of_other_size(
@@ -178,22 +185,4 @@ pub(super) fn one_unit_halved(layer: &Layer, size: Span) -> Diagnostic {
         .at(size, "at least 2")
         .also(layer.span, "`merge: concat` gives each direction half of the units")
         .help("write `size: 2`, or another `merge`")
-}
-
-/// Inputs whose shape keeps a variable size: part of the language, and not built yet.
-#[must_use]
-pub fn variable_sizes(kurfile: &Kurfile, shapes: &super::Shapes, severity: Severity) -> Vec<Diagnostic> {
-    let mut found = Vec::new();
-    for (layer, row) in kurfile.layers.iter().zip(&shapes.layers) {
-        let LayerKind::Input { shape: Some(given), .. } = &layer.kind else { continue };
-        if !row.shape.iter().flatten().any(|s| *s == Size::Variable) {
-            continue;
-        }
-        let text = format!("variable sizes (null) in the shape of input `{}` are not built yet", layer.name);
-        let d = Diagnostic::error("not-yet-supported", text)
-            .at(given.span, "a size is null here")
-            .help("give a number, or data from which the size can be learned");
-        found.push(via(layer, Diagnostic { severity, ..d }));
-    }
-    found
 }

@@ -2,7 +2,7 @@
 
 use super::infer::{Cx, Place, Seen, Unseen, Weights};
 use super::windows::{Window, windows};
-use super::{Size, report, shape_text};
+use super::{Size, modern, report, shape_text};
 use crate::diag::Severity;
 use crate::model::types::{Activation, Cell, Highway, Layer, LayerKind, MergeMode, Recurrent, Spanned};
 
@@ -29,6 +29,9 @@ pub(super) fn layer<'a>(
             if *function == Activation::Softmax {
                 warn_softmax(cx, layer, x);
             }
+            if *function == Activation::Prelu {
+                modern::slopes(cx, layer, x, weights)?;
+            }
             Some(x.shape.clone())
         }
         LayerKind::Dropout { .. } | LayerKind::Output => Some(x.shape.clone()),
@@ -37,7 +40,8 @@ pub(super) fn layer<'a>(
         LayerKind::Squeeze { dimension } => squeeze(cx, layer, x, *dimension),
         LayerKind::Convolution { .. } => convolution(cx, layer, kind, x, weights),
         LayerKind::Pool { size, strides, border, .. } => {
-            let (mut shape, channels) = windows(cx, layer, kind.word(), x, &Window { size, strides, border: *border })?;
+            let window = Window { size, strides, dilation: &vec![1; size.value.len()], border: *border };
+            let (mut shape, channels) = windows(cx, layer, kind.word(), x, &window)?;
             shape.push(channels);
             Some(shape)
         }
@@ -52,6 +56,12 @@ pub(super) fn layer<'a>(
             let [n] = vector(cx, layer, x, "repeat", "numbers", "put `flatten` before it")?;
             Some(vec![Size::Known(*count), n])
         }
+        LayerKind::Upsample { size } => modern::upsample(cx, layer, x, size),
+        LayerKind::Pad { before, after } => modern::pad(cx, layer, x, before, after),
+        LayerKind::GlobalPool { .. } => modern::global_pool(cx, layer, x),
+        LayerKind::LayerNormalization { .. } => modern::layer_normalization(cx, layer, x, weights),
+        LayerKind::PositionEmbedding => modern::position_embedding(cx, layer, x, weights),
+        LayerKind::Attention { heads, .. } => modern::attention(cx, layer, x, heads, weights),
         LayerKind::Transpose { axes, include_batch } => transpose(cx, layer, x, axes, *include_batch),
         LayerKind::Input { .. } | LayerKind::Merge { .. } | LayerKind::Reuse { .. } | LayerKind::Parallel { .. } => {
             None
@@ -86,7 +96,11 @@ fn of_unknown(kind: &LayerKind, weights: &mut Weights) -> Option<Vec<Size>> {
             Some(shape)
         }
         LayerKind::Pool { size, .. } => Some(vec![Size::Unknown; size.value.len() + 1]),
-        LayerKind::BatchNormalization { .. } => {
+        LayerKind::BatchNormalization { .. }
+        | LayerKind::LayerNormalization { .. }
+        | LayerKind::PositionEmbedding
+        | LayerKind::Attention { .. }
+        | LayerKind::Activation(Activation::Prelu) => {
             weights.unknown = true;
             None
         }
@@ -98,6 +112,9 @@ fn of_unknown(kind: &LayerKind, weights: &mut Weights) -> Option<Vec<Size>> {
 fn input(cx: &mut Cx<'_, '_>, layer: &Layer, given: Option<&Spanned<Vec<Option<u64>>>>) -> Option<Vec<Size>> {
     let data = cx.data.iter().find(|d| d.name == layer.name);
     let known = |shape: &[u64]| -> Vec<Size> { shape.iter().map(|s| Size::Known(*s)).collect() };
+    let of_data = |shape: &[u64]| -> Vec<Size> {
+        shape.iter().map(|s| if *s == 0 { Size::Variable } else { Size::Known(*s) }).collect()
+    };
     let product = |v: &[u64]| v.iter().copied().fold(1u64, u64::saturating_mul);
     let shape = match (given, data) {
         (None, None) => {
@@ -110,15 +127,19 @@ fn input(cx: &mut Cx<'_, '_>, layer: &Layer, given: Option<&Spanned<Vec<Option<u
             cx.push(layer, d);
             return None;
         }
-        (None, Some(d)) => known(&d.shape),
+        (None, Some(d)) => of_data(&d.shape),
         (Some(s), None) => s.value.iter().map(|s| s.map_or(Size::Variable, Size::Known)).collect(),
         (Some(s), Some(d)) => {
-            let fits =
-                s.value.len() == d.shape.len() && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b));
+            let fits = s.value.len() == d.shape.len()
+                && s.value.iter().zip(&d.shape).all(|(a, b)| a.is_none_or(|a| a == *b || *b == 0));
             match s.value.iter().copied().collect::<Option<Vec<u64>>>() {
                 // Columns have no shape of their own: any with as many elements will do.
                 Some(full) if d.reshapes && product(&full) == product(&d.shape) => known(&full),
-                _ if fits => known(&d.shape),
+                // A fixed size holds samples of any length up to it.
+                _ if fits => {
+                    let both = s.value.iter().zip(of_data(&d.shape));
+                    both.map(|(own, data)| own.map_or(data, Size::Known)).collect()
+                }
                 _ => {
                     let d = report::declared_otherwise(layer, s.span, d);
                     cx.push(layer, d);
@@ -147,7 +168,7 @@ fn flatten<'a>(cx: &mut Cx<'a, '_>, layer: &Layer, x: &Seen<'_, 'a>) -> Option<S
 }
 
 /// The last size of a value, which must be fixed: `None` after a report, otherwise the number if it is known.
-fn features<'a>(
+pub(super) fn features<'a>(
     cx: &mut Cx<'a, '_>,
     layer: &Layer,
     word: &str,
@@ -270,8 +291,11 @@ fn convolution<'a>(
     x: &Seen<'_, 'a>,
     weights: &mut Weights,
 ) -> Option<Vec<Size>> {
-    let LayerKind::Convolution { kernels, size, strides, border, separable, highway } = kind else { return None };
-    let (mut shape, channels) = windows(cx, layer, kind.word(), x, &Window { size, strides, border: *border })?;
+    let LayerKind::Convolution { kernels, size, strides, dilation, border, separable, highway } = kind else {
+        return None;
+    };
+    let window = Window { size, strides, dilation, border: *border };
+    let (mut shape, channels) = windows(cx, layer, kind.word(), x, &window)?;
     let channels = features(cx, layer, "convolution", x, Some(channels))?;
     shape.push(Size::Known(*kernels));
     let Some(channels) = channels else {
@@ -292,9 +316,7 @@ fn convolution<'a>(
     }
     let mut kernel = size.value.clone();
     kernel.extend([if *separable { 1 } else { channels }, *kernels]);
-    // The gate's bias of a highway convolution is never trained: -1 where none is given.
-    let highway = highway.map(|h| Highway { bias: h.bias.or(Some(-1.0)) });
-    gates(cx, layer, weights, &kernel, *kernels, highway);
+    gates(cx, layer, weights, &kernel, *kernels, *highway);
     Some(shape)
 }
 
@@ -366,7 +388,7 @@ fn recurrent<'a>(
         Some(inputs) => {
             let directions = if r.bidirectional.is_some() { 2 } else { 1 };
             for _ in 0..directions {
-                cell(cx, layer, weights, r.cell, (inputs, n), n.saturating_mul(directions));
+                cell(cx, layer, weights, (r.cell, r.torch), (inputs, n), n.saturating_mul(directions));
             }
         }
     }
@@ -375,7 +397,14 @@ fn recurrent<'a>(
 }
 
 /// The weights of one direction: gates packed side by side.
-fn cell(cx: &mut Cx<'_, '_>, layer: &Layer, w: &mut Weights, cell: Cell, (inputs, n): (u64, u64), all: u64) {
+fn cell(
+    cx: &mut Cx<'_, '_>,
+    layer: &Layer,
+    w: &mut Weights,
+    (cell, torch): (Cell, bool),
+    (inputs, n): (u64, u64),
+    all: u64,
+) {
     let gates = match cell {
         Cell::Gru => 3u64,
         Cell::Lstm => 4,
@@ -391,6 +420,9 @@ fn cell(cx: &mut Cx<'_, '_>, layer: &Layer, w: &mut Weights, cell: Cell, (inputs
     cx.weight(layer, w, &[inputs, packed]);
     cx.weight(layer, w, &[n, packed]);
     cx.weight(layer, w, &[packed]);
+    if torch {
+        cx.weight(layer, w, &[packed]);
+    }
 }
 
 /// The only size of a value that must be a vector.
@@ -418,6 +450,11 @@ fn transpose<'a>(
     include_batch: bool,
 ) -> Option<Vec<Size>> {
     let rank = x.shape.len();
+    if include_batch && axes.value.first() != Some(&0) {
+        let text = "`transpose` moves the batch away from axis 0".to_owned();
+        let help = "let the list begin with 0: every layer needs the batch there";
+        return cx.mismatch(layer, text, (axes.span, "the first entry must be 0"), x, help);
+    }
     let want = rank + usize::from(include_batch);
     let index = |a: &u64| usize::try_from(*a).ok();
     let moved: Option<Vec<Size>> = if include_batch {

@@ -22,10 +22,18 @@ pub fn window(n: u64, k: u64, s: u64, border: Border) -> Option<(u64, u64)> {
     }
 }
 
+/// Cells that a window of `k` cells reaches over when they are `dilation` apart.
+#[must_use]
+pub fn reach(k: u64, dilation: u64) -> u64 {
+    k.saturating_sub(1).saturating_mul(dilation).saturating_add(1)
+}
+
 /// The window of a layer.
 pub(super) struct Window<'w> {
     pub(super) size: &'w Spanned<Vec<u64>>,
     pub(super) strides: &'w [u64],
+    /// Distance between the cells of the window.
+    pub(super) dilation: &'w [u64],
     pub(super) border: Border,
 }
 
@@ -42,7 +50,10 @@ pub(super) fn windows<'a>(
         return wrong_rank(cx, layer, word, x, w);
     };
     let mut output = Vec::with_capacity(d + 1);
-    for (axis, ((&n, &k), &s)) in spatial.iter().zip(&w.size.value).zip(w.strides).enumerate() {
+    for (axis, (((&n, &k), &s), &spread)) in
+        spatial.iter().zip(&w.size.value).zip(w.strides).zip(w.dilation).enumerate()
+    {
+        let k = reach(k, spread);
         if !(1..=MAX_WINDOW).contains(&k) || !(1..=MAX_WINDOW).contains(&s) {
             let text = format!("size and strides of `{word}` must be from 1 to {MAX_WINDOW}");
             let d = Diagnostic::error("invalid-value", text).at(w.size.span, format!("size {k}, stride {s}"));

@@ -96,6 +96,15 @@ const WORDS: &[&str] = &[
     "pool",
     "softmax",
     "argmax",
+    "positions",
+    "concat",
+    "slice",
+    "pad",
+    "gather",
+    "gather_grad",
+    "axis=0",
+    "start=[1]",
+    "start=[]",
     "random",
     "const",
     "size",
@@ -207,8 +216,8 @@ fn graphs_hold(text: &String) {
     let Ok(graphs) = bounded("parsing", || parse_graphs(text)) else { return };
     let kind = OptimizerKind::Sgd { momentum: 0.9, nesterov: true };
     let optimizers = [
-        Optimizer { kind: OptimizerKind::Adam, learning_rate: 0.001, decay: 0.0, clip: Clip::None },
-        Optimizer { kind, learning_rate: 0.1, decay: 0.5, clip: Clip::Norm(2.0) },
+        Optimizer::default(),
+        Optimizer { kind, learning_rate: 0.1, decay: 0.5, clip: Clip::Norm(2.0), ..Optimizer::default() },
     ];
     for g in graphs {
         let printed = print_graph(&g);
@@ -223,14 +232,14 @@ fn graphs_hold(text: &String) {
         }
         bounded("passes and schedules", || {
             for pass in REGISTRY {
-                let cx = PassCx { optimizer: Some(optimizers[0]) };
+                let cx = PassCx { optimizer: Some(optimizers[0].clone()) };
                 // A pass may refuse a graph, but not with an invalid result.
                 if let Err(e) = run_pass(pass, &cx, &mut g.clone(), &|| Duration::ZERO) {
                     assert!(!e.message.contains("invalid graph"), "{e}\n{}", e.dump);
                 }
             }
-            for optimizer in optimizers {
-                let cx = PassCx { optimizer: Some(optimizer) };
+            for optimizer in &optimizers {
+                let cx = PassCx { optimizer: Some(optimizer.clone()) };
                 let mut out = g.clone();
                 let all = TRAIN.iter().chain(SIMPLIFY).filter_map(|name| find(name));
                 let done: Result<Vec<_>, _> = all.map(|p| run_pass(p, &cx, &mut out, &|| Duration::ZERO)).collect();

@@ -47,13 +47,16 @@ fn size(tape: &mut Tape<'_>) -> &'static str {
 
 fn layer(tape: &mut Tape<'_>, depth: usize) -> String {
     let body = |t: &mut Tape<'_>| format!("[{}]", t.join(4, ", ", |t| entry(t, depth.saturating_sub(1))));
-    match tape.below(if depth == 0 { 17 } else { 24 }) {
+    match tape.below(if depth == 0 { 18 } else { 25 }) {
         0 | 1 => format!("dense: {}", size(tape)),
         2 => format!(
             "activation: {}",
             tape.word(&["relu", "tanh", "softmax", "sigmoid", "none", "leakyrelu", "elu", "nope", "\"{{ k }}\""])
         ),
-        3 => format!("dropout: {}", tape.word(&["0.5", "0", "1", "0.999", "-1", "x"])),
+        3 => format!(
+            "dropout: {}",
+            tape.word(&["0.5", "0", "1", "0.999", "-1", "x", "{fraction: 0.5, independent: no}"])
+        ),
         4 => "flatten:".to_owned(),
         5 => format!("expand: {}", tape.word(&["-1", "0", "1", "2", "9", "-9"])),
         6 => format!("squeeze: {}", tape.word(&["-1", "0", "1", "2", "9"])),
@@ -61,9 +64,10 @@ fn layer(tape: &mut Tape<'_>, depth: usize) -> String {
             let window = tape.word(&["[3, 3]", "3", "[2, 1]", "[1, 1, 1]", "[0, 2]", "[99, 99]", "[]", "[1, 2, 3, 4]"]);
             let strides = tape.word(&["1", "2", "[1, 2]", "0", "65536"]);
             format!(
-                "convolution: {{kernels: {}, size: {window}, strides: {strides}, border: {}}}",
+                "convolution: {{kernels: {}, size: {window}, strides: {strides}, border: {}{}}}",
                 size(tape),
-                tape.word(&["same", "valid", "x"])
+                tape.word(&["same", "valid", "x"]),
+                tape.word(&["", "", ", separable: yes", ", highway: yes", ", dilation: 2", ", dilation: [1, 9]"])
             )
         }
         8 => format!(
@@ -79,27 +83,52 @@ fn layer(tape: &mut Tape<'_>, depth: usize) -> String {
         10 => format!("input: {{shape: {}}}", tape.word(SHAPES)),
         11 => format!("input: {}", tape.word(NAMES)),
         12 => format!("output: {}", tape.word(NAMES)),
-        13 => format!("merge: {}", tape.word(&["concat", "add", "{mode: concat, axis: 1}", "multiply", "x"])),
+        13 => {
+            format!("merge: {}", tape.word(&["concat", "add", "{mode: concat, axis: 1}", "multiply", "average", "x"]))
+        }
         14 => format!("reuse: {}", tape.word(NAMES)),
         15 => format!(
             "{}: {}",
             tape.word(&["recurrent", "embedding", "transpose", "repeat"]),
             tape.word(&["4", "{size: 4, sequence: no, type: gru}", "[1, 0]", "{vocab_size: 9, size: 3}", "[2, 1]"])
         ),
-        16 => format!("t{}: {}", tape.below(3), tape.word(&["", "{n: 3}", "{i: \"{{ n }}\"}", "[1]"])),
-        17 | 18 => format!(
+        16 => format!(
+            "{}: {}",
+            tape.word(&[
+                "upsample",
+                "pad",
+                "global_pool",
+                "layer_normalization",
+                "position_embedding",
+                "attention",
+                "activation",
+            ]),
+            tape.word(&[
+                "",
+                "2",
+                "[1, 2]",
+                "max",
+                "{heads: 2, causal: yes}",
+                "{before: 1}",
+                "prelu",
+                "gelu",
+                "{epsilon: 0.1}",
+            ])
+        ),
+        17 => format!("t{}: {}", tape.below(3), tape.word(&["", "{n: 3}", "{i: \"{{ n }}\"}", "[1]"])),
+        18 | 19 => format!(
             "for: {{range: {}, with_index: i, iterate: {}}}",
             tape.word(&["2", "0", "3", "100000000", "\"{{ n }}\"", "\"{{ i }}\""]),
             body(tape)
         ),
-        19 => format!(
+        20 => format!(
             "for_each: {{items: {}, loop_var: i, iterate: {}}}",
             tape.word(&["[1, 2]", "\"{{ range(9) | list }}\"", "{p: 1, q: 2}", "\"{{ layers }}\"", "[]"]),
             body(tape)
         ),
-        20 => format!("parallel: {{apply: {}}}", body(tape)),
-        21 => format!("debug: \"{{{{ {} }}}}\"", tape.word(&["i", "layers", "n", "settings", "parsed"])),
-        22 => format!("assert: \"{{{{ {} }}}}\"", tape.word(&["n == 4", "False", "layers", "1 +"])),
+        21 => format!("parallel: {{apply: {}}}", body(tape)),
+        22 => format!("debug: \"{{{{ {} }}}}\"", tape.word(&["i", "layers", "n", "settings", "parsed"])),
+        23 => format!("assert: \"{{{{ {} }}}}\"", tape.word(&["n == 4", "False", "layers", "1 +"])),
         _ => format!("{}:", tape.word(&["dens", "relu", "Dense", "\"{{ k }}\""])),
     }
 }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 
-use kurc::diag::{Diagnostic, Format, Severity, Sink, SourceMap, render};
+use kurc::diag::{Diagnostic, Format, Sink, SourceMap, render};
 use kurc::driver::{Options, Session, Stop};
 use kurc::frontend::MemoryWorld;
 use kurc::lower::model::{Mode, UNSOUND, lower};
 use kurc::model;
 use kurc::model::types::{Kurfile, Need};
-use kurc::shapes::{Unseen, infer, table, variable_sizes};
+use kurc::shapes::{Unseen, infer, table};
 
 use crate::harness::bounded;
 
@@ -80,7 +80,6 @@ pub(crate) fn holds(files: &Files) {
     let Some(kurfile) = kurfile else { return };
     let shapes = bounded("inferring shapes", || {
         let shapes = infer(&kurfile, &[], Unseen::Error, &sources, &mut sink);
-        variable_sizes(&kurfile, &shapes, Severity::Error).into_iter().for_each(|d| sink.push(d));
         assert!(!table(&kurfile, &shapes).is_empty());
         shapes
     });

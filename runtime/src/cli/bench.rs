@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::ComputeArgs;
 use crate::abi::rng;
+use crate::dim::{BATCH, Sym};
 use crate::error::{Error, Exit, Result};
 use crate::exec::StepKind;
 use crate::plan::{InputRole, Plan};
@@ -53,16 +54,16 @@ fn parse_seconds(text: &str) -> std::result::Result<f64, String> {
 }
 
 /// Inputs of one batch: uniform numbers for the model, one-hot rows for class targets.
-fn synthetic(plan: &Plan, batch: u64, softmax: &[String]) -> Vec<Vec<f32>> {
+fn synthetic(plan: &Plan, sizes: &[u64], softmax: &[String]) -> Vec<Vec<f32>> {
     let mut out = Vec::new();
     for (i, slot) in plan.inputs.iter().enumerate() {
         if slot.role == InputRole::Control {
             continue;
         }
         let stream = rng::stream(1, DATA_OP + u32::try_from(i).unwrap_or(0), 0);
-        let shape: Vec<usize> = slot.shape.iter().map(|d| usize::try_from(d.eval(&[batch])).unwrap_or(0)).collect();
+        let shape: Vec<usize> = slot.shape.iter().map(|d| usize::try_from(d.eval(sizes)).unwrap_or(0)).collect();
         let width = shape.last().copied().unwrap_or(1).max(1);
-        let len = usize::try_from(batch).unwrap_or(0) * shape.iter().product::<usize>();
+        let len = usize::try_from(sizes[0]).unwrap_or(0) * shape.iter().product::<usize>();
         let one_hot = slot.role == InputRole::Target && softmax.contains(&slot.name);
         let value = |k: usize| {
             let draw = |n: usize| rng::bits(stream, u32::try_from(n).unwrap_or(u32::MAX));
@@ -77,6 +78,9 @@ fn synthetic(plan: &Plan, batch: u64, softmax: &[String]) -> Vec<Vec<f32>> {
     }
     out
 }
+
+/// Length of the axes that differ from batch to batch.
+const STEPS: u64 = 128;
 
 /// Time since the process started, from the kernel's accounts; `None` where they cannot be read.
 fn since_start() -> Option<Duration> {
@@ -110,8 +114,8 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
     let section = program.run.train.as_ref().or(program.run.evaluate.as_ref());
     let batch = args.compute.batch_size.unwrap_or_else(|| section.map_or(32, |s| s.provider.batch_size));
     let plan = match step {
-        StepKind::Infer => Some(&program.infer),
-        _ => program.train.as_ref(),
+        StepKind::Infer => Some(program.infer.clone()),
+        _ => program.train.clone(),
     };
     let Some(plan) = plan else {
         return Err(Error::new(
@@ -122,7 +126,14 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
         .help("measure `bench infer`"));
     };
     let softmax: Vec<String> = program.run.outputs.iter().filter(|o| o.softmax).map(|o| o.name.clone()).collect();
-    let data = synthetic(plan, batch, &softmax);
+    let symbols = &program.symbols;
+    let free =
+        (1..symbols.len()).map(|s| Sym(u8::try_from(s).unwrap_or(u8::MAX))).filter(|s| symbols.def(*s).is_none());
+    let mut sizes: Vec<(Sym, u64)> = free.map(|s| (s, STEPS)).collect();
+    cx.engine.set_sizes(&sizes);
+    sizes.push((BATCH, batch));
+    let program = cx.engine.program();
+    let data = synthetic(&plan, &program.symbols.values(&sizes), &softmax);
     let inputs: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();
     let seed = program.run.seed;
     cx.engine.init_state(seed);

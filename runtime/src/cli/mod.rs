@@ -28,7 +28,7 @@ use crate::train::{self, TrainOptions};
     name = "model",
     version = concat!("compiled by kurc ", env!("CARGO_PKG_VERSION")),
     about = "A model compiled by kurc: trains, tests and predicts, and needs nothing but this file",
-    after_help = "Data files are CSV. Paths are relative to the working directory.",
+    after_help = "Data files are CSV, or named arrays: .npz, .npy, .pkl, .jsonl. Paths are relative to the working directory.",
     arg_required_else_help = true,
     disable_help_subcommand = true,
     styles = Styles::plain()
@@ -73,7 +73,7 @@ pub struct ComputeArgs {
 /// `train`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TrainArgs {
-    /// CSV file instead of the Kurfile's training data
+    /// Data file instead of the Kurfile's training data
     pub data: Option<String>,
     /// Train so many epochs (more) [default: that of the Kurfile]
     #[arg(long, value_name = "N")]
@@ -81,7 +81,7 @@ pub struct TrainArgs {
     /// Seed of initial weights, shuffles and dropout
     #[arg(long, value_name = "N")]
     pub seed: Option<u64>,
-    /// Weights file to start from and to save to
+    /// Weights file to start from and to save to; from a weight folder of Kur, FOLDER.safetensors is saved
     #[arg(long, value_name = "FILE")]
     pub weights: Option<String>,
     /// Start from new weights even where saved ones exist
@@ -95,9 +95,9 @@ pub struct TrainArgs {
 /// `test`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct TestArgs {
-    /// CSV file instead of the Kurfile's test data
+    /// Data file instead of the Kurfile's test data
     pub data: Option<String>,
-    /// Weights file to use
+    /// Weights file, or weight folder of Kur, to use
     #[arg(long, value_name = "FILE")]
     pub weights: Option<String>,
     /// Options of every command that computes.
@@ -108,7 +108,7 @@ pub struct TestArgs {
 /// `evaluate`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct EvaluateArgs {
-    /// CSV file instead of the Kurfile's evaluation data
+    /// Data file instead of the Kurfile's evaluation data
     pub data: Option<String>,
     /// Where and how to write.
     #[command(flatten)]
@@ -121,8 +121,9 @@ pub struct EvaluateArgs {
 /// `predict`.
 #[derive(Args, Clone, Debug, Default)]
 pub struct PredictArgs {
-    /// CSV file with the input columns, or IDX file of images for a model trained on such
-    pub data: String,
+    /// Data file with the inputs: CSV, named arrays, or IDX images for a model trained on such
+    /// [default: the data of the Kurfile's `evaluate`]
+    pub data: Option<String>,
     /// Where and how to write.
     #[command(flatten)]
     pub output: OutputArgs,
@@ -134,13 +135,13 @@ pub struct PredictArgs {
 /// Where and how predictions are written.
 #[derive(Args, Clone, Debug, Default)]
 pub struct OutputArgs {
-    /// File to write, .csv or .jsonl [default: CSV on standard output]
+    /// File to write, .csv, .jsonl or .npz [default: CSV on standard output]
     #[arg(short, long, value_name = "FILE")]
     pub output: Option<String>,
     /// Also write the probability of each class
     #[arg(long)]
     pub proba: bool,
-    /// Weights file to use
+    /// Weights file, or weight folder of Kur, to use
     #[arg(long, value_name = "FILE")]
     pub weights: Option<String>,
 }
@@ -277,7 +278,7 @@ fn execute<E: Engine>(cx: &mut RunCx<E>, command: &Command) -> Result<u8> {
         Command::Predict(args) => {
             let job = predict::Job {
                 word: "predict",
-                data: Some(&args.data),
+                data: args.data.as_deref(),
                 output: &args.output,
                 batch_size: args.compute.batch_size,
                 truth: false,

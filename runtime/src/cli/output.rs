@@ -1,4 +1,4 @@
-//! Tables of predictions: model outputs in, rows of CSV or JSON lines out, one per row of the input.
+//! Tables of predictions: model outputs in, rows of CSV or JSON lines out, one per row of the input; or whole arrays.
 //!
 //! A scalar output is the column `NAME`, a vector `NAME_0…`, a class output the class name in `NAME` and, on request,
 //! `NAME_p_CLASS`; the truth stands beside it as `truth_NAME`. Values of scaled columns are in the column's own units.
@@ -7,6 +7,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value};
 
+use crate::data::arrays::numpy::npy;
+use crate::data::arrays::zip;
 use crate::data::{Dataset, Encoding, Learned, Source};
 use crate::error::{Error, Exit, Result};
 use crate::spec::OutputSpec;
@@ -18,6 +20,8 @@ pub(super) enum Format {
     Csv,
     /// One object a line.
     JsonLines,
+    /// An archive of numpy arrays.
+    Npz,
 }
 
 impl Format {
@@ -30,20 +34,25 @@ impl Format {
         if lower.ends_with(".jsonl") {
             return Ok(Format::JsonLines);
         }
+        if lower.ends_with(".npz") {
+            return Ok(Format::Npz);
+        }
         if std::fs::metadata(path).is_ok_and(|m| !m.is_file() && !m.is_dir()) {
             return Ok(Format::Csv);
         }
         let extension = Path::new(path).extension().map(|e| format!(".{}", e.to_string_lossy()));
         let what = extension.map_or_else(|| "a name without extension".to_owned(), |e| format!("`{e}`"));
         Err(Error::new(Exit::Usage, "output-format", format!("cannot tell how to write `{path}` from {what}"))
-            .help("predictions are written as .csv or .jsonl"))
+            .help("predictions are written as .csv, .jsonl or .npz"))
     }
 }
 
 /// One model output in a table.
 struct Column<'a> {
     name: String,
+    /// Elements of a row; 0 where that differs from batch to batch.
     width: usize,
+    shape: &'a [u64],
     classes: Option<&'a [String]>,
     proba: bool,
     /// One per element, when the target is scaled.
@@ -63,6 +72,47 @@ pub(super) struct Table<'a> {
     /// Rows of the input written so far, the left-out ones included.
     position: usize,
     row: Vec<Value>,
+    /// The arrays of an archive: predictions and truth of each column.
+    arrays: Vec<(Gathered, Gathered)>,
+}
+
+/// The rows of an array. Where their shapes differ, shorter ones are filled up with zeros.
+#[derive(Default)]
+struct Gathered {
+    values: Vec<f32>,
+    /// The shape of each row, where a row may have one of its own.
+    shapes: Vec<Vec<u64>>,
+}
+
+impl Gathered {
+    /// The array: rows first, then the axes of the output.
+    fn array(&self, rows: usize, shape: &[u64]) -> Vec<u8> {
+        let with_rows = |s: &[u64]| -> Vec<u64> { std::iter::once(rows as u64).chain(s.iter().copied()).collect() };
+        if self.shapes.is_empty() {
+            return npy(&with_rows(shape), &self.values);
+        }
+        let rank = shape.len();
+        let largest: Vec<u64> = (0..rank).map(|a| self.shapes.iter().map(|s| s[a]).max().unwrap_or(0)).collect();
+        let size = |s: &[u64]| usize::try_from(s.iter().product::<u64>()).unwrap_or(usize::MAX);
+        let mut values = vec![0.0; rows * size(&largest)];
+        let mut at = 0;
+        for (own, out) in self.shapes.iter().zip(values.chunks_exact_mut(size(&largest).max(1))) {
+            // Runs along the last axis, each at its place in the larger shape.
+            let run = usize::try_from(own[rank - 1]).unwrap_or(0);
+            for line in 0..size(&own[..rank - 1]) {
+                let (mut rest, mut start, mut stride) = (line as u64, 0, largest[rank - 1]);
+                for axis in (0..rank - 1).rev() {
+                    start += rest % own[axis] * stride;
+                    rest /= own[axis];
+                    stride *= largest[axis];
+                }
+                let start = usize::try_from(start).unwrap_or(usize::MAX);
+                out[start..start + run].copy_from_slice(&self.values[at..at + run]);
+                at += run;
+            }
+        }
+        npy(&with_rows(&largest), &values)
+    }
 }
 
 impl<'a> Table<'a> {
@@ -70,7 +120,7 @@ impl<'a> Table<'a> {
     pub(super) fn new(
         format: Format,
         event: Option<&'static str>,
-        outputs: &[OutputSpec],
+        outputs: &'a [OutputSpec],
         data: &'a Dataset,
         learned: &'a Learned,
         proba: bool,
@@ -82,12 +132,16 @@ impl<'a> Table<'a> {
                 let width = o.shape.iter().map(|d| usize::try_from(*d).unwrap_or(usize::MAX)).product();
                 let classes = learned.classes(&o.name).filter(|c| c.len() == width);
                 let scales = scales(learned, &o.name, width);
-                let truth = data.get(&o.name).filter(|s| truth && s.width() == width);
-                Column { name: o.name.clone(), width, classes, proba: proba && classes.is_some(), scales, truth }
+                let variable = o.shape.contains(&0);
+                let same = |s: &Source| if variable { s.shape.len() == o.shape.len() } else { s.width() == width };
+                let truth = data.get(&o.name).filter(|s| truth && same(s));
+                let (name, shape) = (o.name.clone(), o.shape.as_slice());
+                Column { name, width, shape, classes, proba: proba && classes.is_some(), scales, truth }
             })
             .collect();
         let keys = columns.iter().flat_map(Column::keys).collect();
-        Table { format, event, columns, keys, dropped: &data.dropped, position: 0, row: Vec::new() }
+        let arrays = columns.iter().map(|_| Default::default()).collect();
+        Table { format, event, columns, keys, dropped: &data.dropped, position: 0, row: Vec::new(), arrays }
     }
 
     /// Whether any output has classes.
@@ -110,13 +164,27 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Adds rows of the data set. `results` holds one slice per output.
-    pub(super) fn rows_of(&mut self, rows: &[u32], results: &[&[f32]], out: &mut String) {
+    /// Adds rows of the data set. `results` holds one slice per output, `shapes` what a row of each looks like.
+    pub(super) fn rows_of(&mut self, rows: &[u32], results: &[&[f32]], shapes: &[Vec<u64>], out: &mut String) {
         for (i, row) in rows.iter().enumerate() {
             self.skip_dropped(out);
+            if self.format == Format::Npz {
+                let columns = self.columns.iter().zip(results).zip(shapes);
+                for (((column, values), shape), (given, truth)) in columns.zip(&mut self.arrays) {
+                    let width = values.len() / rows.len();
+                    column.numbers(&values[i * width..(i + 1) * width], shape, *row as usize, given, truth);
+                }
+                self.position += 1;
+                continue;
+            }
             self.row.clear();
-            for (column, values) in self.columns.iter().zip(results) {
-                let values = &values[i * column.width..(i + 1) * column.width];
+            for ((column, values), shape) in self.columns.iter().zip(results).zip(shapes) {
+                let width = values.len() / rows.len();
+                let values = &values[i * width..(i + 1) * width];
+                if column.width == 0 {
+                    column.nested(values, shape, *row as usize, &mut self.row);
+                    continue;
+                }
                 column.row(values, *row as usize, &mut self.row);
             }
             self.push(out);
@@ -128,10 +196,33 @@ impl<'a> Table<'a> {
         self.skip_dropped(out);
     }
 
+    /// Writes the archive: `NAME` and `truth_NAME`, the rows first, then the axes of the output.
+    pub(super) fn archive(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
+        if self.format != Format::Npz {
+            return Ok(());
+        }
+        let mut members = Vec::new();
+        for (column, (given, truth)) in self.columns.iter().zip(&self.arrays) {
+            members.push((format!("{}.npy", column.name), given.array(self.position, column.shape)));
+            if column.truth.is_some() {
+                members.push((format!("truth_{}.npy", column.name), truth.array(self.position, column.shape)));
+            }
+        }
+        zip::write(&members, out)
+    }
+
     /// Rows that the data left out keep their place, without values.
     fn skip_dropped(&mut self, out: &mut String) {
         while self.dropped.first() == Some(&self.position) {
             self.dropped = &self.dropped[1..];
+            if self.format == Format::Npz {
+                for (column, (given, truth)) in self.columns.iter().zip(&mut self.arrays) {
+                    given.values.extend(std::iter::repeat_n(f32::NAN, column.width));
+                    truth.values.extend(std::iter::repeat_n(f32::NAN, column.width));
+                }
+                self.position += 1;
+                continue;
+            }
             self.row.clear();
             self.row.resize(self.keys.len(), Value::Null);
             self.push(out);
@@ -157,6 +248,8 @@ impl<'a> Table<'a> {
                 object.extend(self.keys.iter().cloned().zip(self.row.drain(..)));
                 out.push_str(&Value::Object(object).to_string());
             }
+            // Its rows are gathered as numbers.
+            Format::Npz => return,
         }
         out.push('\n');
         self.position += 1;
@@ -167,7 +260,7 @@ impl Column<'_> {
     fn keys(&self) -> Vec<String> {
         let name = &self.name;
         let values = |prefix: &str| match (self.classes, self.width) {
-            (Some(_), _) | (None, 1) => vec![format!("{prefix}{name}")],
+            (Some(_), _) | (None, 0 | 1) => vec![format!("{prefix}{name}")],
             (None, n) => (0..n).map(|i| format!("{prefix}{name}_{i}")).collect(),
         };
         let mut keys = values("");
@@ -178,6 +271,46 @@ impl Column<'_> {
             keys.extend(values("truth_"));
         }
         keys
+    }
+
+    /// Appends the numbers of a row and, where there is one, of its truth, in the data's own units.
+    fn numbers(&self, values: &[f32], shape: &[u64], row: usize, given: &mut Gathered, truth: &mut Gathered) {
+        if self.width == 0 {
+            given.values.extend_from_slice(values);
+            given.shapes.push(shape.to_vec());
+            if let Some((own, shape)) = self.own_truth(row) {
+                truth.values.extend(own);
+                truth.shapes.push(shape);
+            }
+            return;
+        }
+        let unscaled = |values: &[f32], out: &mut Vec<f32>| match self.scales.as_slice() {
+            [] => out.extend_from_slice(values),
+            scales => out.extend(values.iter().zip(scales).map(|(v, s)| s.unscale(*v))),
+        };
+        unscaled(values, &mut given.values);
+        if let Some(source) = self.truth {
+            let mut own = vec![0.0; self.width];
+            source.write_row(row, &mut own);
+            unscaled(&own, &mut truth.values);
+        }
+    }
+
+    /// The truth of a row in its own length, and its shape.
+    fn own_truth(&self, row: usize) -> Option<(Vec<f32>, Vec<u64>)> {
+        let source = self.truth?;
+        let shape: Vec<u64> = std::iter::once(source.length(row)).chain(source.shape.iter().skip(1).copied()).collect();
+        let mut own = vec![0.0; usize::try_from(shape.iter().product::<u64>()).unwrap_or(0)];
+        source.write_row(row, &mut own);
+        Some((own, shape))
+    }
+
+    /// A row whose size is its own, as nested lists.
+    fn nested(&self, values: &[f32], shape: &[u64], row: usize, out: &mut Vec<Value>) {
+        out.push(lists(values, shape));
+        if self.truth.is_some() {
+            out.push(self.own_truth(row).map_or(Value::Null, |(own, shape)| lists(&own, &shape)));
+        }
     }
 
     fn row(&self, values: &[f32], row: usize, out: &mut Vec<Value>) {
@@ -202,6 +335,18 @@ impl Column<'_> {
             Some(classes) => out.push(classes.get(first_maximum(values)).map_or(Value::Null, |c| c.clone().into())),
             None if self.scales.is_empty() => out.extend(values.iter().map(|v| number(*v))),
             None => out.extend(values.iter().zip(&self.scales).map(|(v, s)| number(s.unscale(*v)))),
+        }
+    }
+}
+
+/// Numbers as nested lists of a shape.
+fn lists(values: &[f32], shape: &[u64]) -> Value {
+    match shape.split_first() {
+        None => values.first().map_or(Value::Null, |v| number(*v)),
+        Some((_, [])) => values.iter().map(|v| number(*v)).collect(),
+        Some((_, rest)) => {
+            let width = usize::try_from(rest.iter().product::<u64>()).unwrap_or(usize::MAX).max(1);
+            values.chunks(width).map(|part| lists(part, rest)).collect()
         }
     }
 }
@@ -259,7 +404,7 @@ mod tests {
         assert_eq!(Format::of("/dev/null"), Ok(Format::Csv));
         assert_eq!(
             Format::of("a.pkl").expect_err("pickle").to_string(),
-            "error[output-format]: cannot tell how to write `a.pkl` from `.pkl`\n  = help: predictions are written as .csv or .jsonl"
+            "error[output-format]: cannot tell how to write `a.pkl` from `.pkl`\n  = help: predictions are written as .csv, .jsonl or .npz"
         );
         assert_eq!(Format::of("a").expect_err("none").exit().code(), 2);
     }

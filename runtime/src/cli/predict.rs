@@ -10,6 +10,7 @@ use crate::data::batch::{Feeder, Flow};
 use crate::data::file::expand;
 use crate::data::order::{Order, fold_seed};
 use crate::data::{Dataset, Learned, Truth};
+use crate::dim::{BATCH, Dim};
 use crate::error::{Error, Exit, Result};
 use crate::exec::StepKind;
 use crate::plan::ResultRole;
@@ -83,6 +84,14 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     }
     for note in &data.notes {
         cx.console.note(note);
+    }
+    if format == Format::Csv
+        && let Some(output) = run.outputs.iter().find(|o| o.shape.contains(&0))
+    {
+        let message =
+            format!("the size of the output `{}` differs from row to row, which a table cannot show", output.name);
+        return Err(Error::new(Exit::Usage, "variable-shape", message)
+            .help("write JSON lines or numpy arrays: `-o out.jsonl`, `-o out.npz`"));
     }
     let event = if destination.is_none() && cx.console.is_json() { Some("row") } else { None };
     let table = Table::new(format, event, &run.outputs, &data, &learned, job.output.proba, job.truth);
@@ -189,7 +198,11 @@ impl Pass<'_> {
                 Error::internal(format!("the infer step does not leave output `{}` behind", output.name))
             })?);
         }
-        let mut feeder = Feeder::new(plan, self.data, self.learned, &self.section.provider)?;
+        // The axes of the outputs behind the batch.
+        let dims: Vec<Vec<Dim>> =
+            results.iter().map(|i| plan.results[*i].shape.iter().skip(1).copied().collect()).collect();
+        let symbols = live.engine.program().symbols.clone();
+        let mut feeder = Feeder::new(&symbols, plan, self.data, self.learned, &self.section.provider)?;
         let title = if self.word == "predict" { "Predicting" } else { "Evaluating" };
         let mut bar = Bar::new(live.bar, title.to_owned(), feeder.samples());
         let mut text = String::new();
@@ -199,9 +212,14 @@ impl Pass<'_> {
         let engine = &mut *live.engine;
         feeder.epoch(order.epoch(0), 0, &mut |batch| {
             let rows = batch.rows;
+            engine.set_sizes(batch.sizes());
             batch.with_inputs(|inputs| engine.run(StepKind::Infer, rows.len() as u64, inputs, self.seed, 0))?;
             let values: Vec<&[f32]> = results.iter().map(|i| engine.result(StepKind::Infer, *i)).collect();
-            table.rows_of(rows, &values, &mut text);
+            let sizes: Vec<_> =
+                std::iter::once((BATCH, rows.len() as u64)).chain(batch.sizes().iter().copied()).collect();
+            let sizes = symbols.values(&sizes);
+            let shapes: Vec<Vec<u64>> = dims.iter().map(|d| d.iter().map(|d| d.eval(&sizes)).collect()).collect();
+            table.rows_of(rows, &values, &shapes, &mut text);
             let written = out.write_all(text.as_bytes());
             text.clear();
             bar.update(table.rows() as u64, None);
@@ -215,7 +233,10 @@ impl Pass<'_> {
             return Err(Failure::Write(e));
         }
         table.end(&mut text);
-        out.write_all(text.as_bytes()).and_then(|()| out.flush()).map_err(Failure::Write)?;
+        out.write_all(text.as_bytes())
+            .and_then(|()| table.archive(out))
+            .and_then(|()| out.flush())
+            .map_err(Failure::Write)?;
         Ok(table.rows())
     }
 }

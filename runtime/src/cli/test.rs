@@ -37,7 +37,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &TestArgs) -> Result<()> {
         cx.console.note(note);
     }
     let plan = cx.engine.program().test.clone().ok_or_else(|| Error::internal("the program has no test step"))?;
-    let mut feeder = Feeder::new(&plan, &data, &learned, &section.provider)?;
+    let mut feeder = Feeder::new(&cx.engine.program().symbols, &plan, &data, &learned, &section.provider)?;
     let mut order = Order::file(data.rows);
     let samples = feeder.samples();
     let live = cx.console.is_live();

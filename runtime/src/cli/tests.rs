@@ -192,7 +192,7 @@ fn defects_end_with_their_status_and_text() {
             "error[no-classes]: no output of the model has classes, so `--proba` has none to show",
         ),
         (&["test"], 4, "error[no-data]: section `test` is missing in the Kurfile, and no data file is given"),
-        (&["test", "DIR/w"], 2, "error[data-kind]: `w` is no CSV file by its name"),
+        (&["test", "DIR/w"], 2, "error[data-kind]: `w` is no data file by its name"),
         (&["evaluate", "DIR/none.csv"], 4, "error[data-file]: the data file `none.csv` does not exist"),
     ] {
         let ran = bench.run(args);
@@ -279,14 +279,21 @@ fn class_outputs_vectors_and_left_out_rows() {
         header: Vec::new(),
         sources: vec![LearnedSource { name: "kind".into(), target: true, columns_of_csv: true, columns: vec![column] }],
     };
-    let output =
-        |name: &str| OutputSpec { name: name.into(), aliases: Vec::new(), shape: vec![2], softmax: false, loss: None };
+    let output = |name: &str| OutputSpec {
+        name: name.into(),
+        aliases: Vec::new(),
+        shape: vec![2],
+        softmax: false,
+        loss: None,
+        loss_reads: Vec::new(),
+        metrics: Vec::new(),
+    };
     let outputs = [output("kind"), output("pos")];
     let render = |format, proba, truth| {
         let mut table = Table::new(format, None, &outputs, &data, &learned, proba, truth);
         let mut text = String::new();
         table.header(&mut text);
-        table.rows_of(&[0, 1], &[&[0.25, 0.75, 0.5, 0.5], &[1.5, 0.0, -1.0, 2.0]], &mut text);
+        table.rows_of(&[0, 1], &[&[0.25, 0.75, 0.5, 0.5], &[1.5, 0.0, -1.0, 2.0]], &[vec![2], vec![2]], &mut text);
         table.end(&mut text);
         assert_eq!(table.rows(), 4);
         text

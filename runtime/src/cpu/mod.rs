@@ -10,9 +10,15 @@ pub mod level;
 mod tests;
 
 mod conv;
+mod copies;
+mod ctc;
+mod gather;
 mod gemm;
+mod grouped;
 mod par;
 mod pooling;
+mod positions;
+mod rnn;
 mod rows;
 mod simd;
 pub mod vmath;
@@ -20,13 +26,20 @@ pub mod vmath;
 use std::fmt;
 
 use conv::Convolution;
+use copies::Copies;
+use ctc::{Ctc, Lengths};
+use gather::{Gather, GatherGrad};
+use grouped::{GroupPass, Grouped};
 pub use level::{Level, LevelError, processor_name};
 pub use par::{Par, Task};
 use pooling::{PoolOp, Pooling};
+use rnn::{Rnn, StepOp};
 use rows::{RowOp, Rows};
 
 use crate::dim::Dim;
-use crate::plan::{ConvGeometry, LibCall, PoolGeometry};
+use crate::plan::{
+    ConvGeometry, LibCall, PartOf, PoolGeometry, RnnCell, RnnGeometry, RnnGradOf, StepGeometry, StepPick, padding,
+};
 
 /// Bytes of scratch memory a kernel needs: `shared + threads * local`, in one piece. Undefined at the start of a call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -46,11 +59,40 @@ pub struct Io<'a> {
     pub scratch: *mut f32,
 }
 
+/// Why a call cannot do its work on the values of this batch: the data is wrong, not the program.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KernelFault {
+    /// Sample of the batch, from 0.
+    pub sample: u64,
+    /// What is wrong with it, with the value: `the index 7 is outside a vocabulary of 5`.
+    pub message: String,
+}
+
+impl fmt::Display for KernelFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (sample {} of the batch)", self.message, self.sample)
+    }
+}
+
+impl std::error::Error for KernelFault {}
+
 /// A library call with all sizes known.
 pub trait LibKernel: Send + Sync {
     /// Its scratch memory.
     fn scratch(&self) -> Scratch {
         Scratch::default()
+    }
+
+    /// Looks whether the values in the input buffers allow the call. The executor asks right before [`LibKernel::run`],
+    /// which may then rely on it. Nothing is written, so a refused call leaves all memory as it was.
+    ///
+    /// # Safety
+    /// As [`LibKernel::run`].
+    ///
+    /// # Errors
+    /// The first sample that does not allow it; the same one whatever the number of threads.
+    unsafe fn check(&self, _io: &Io<'_>) -> Result<(), KernelFault> {
+        Ok(())
     }
 
     /// Runs the call. `par` decides who runs its tasks, and when it has several regions of them, each starts when the one
@@ -83,12 +125,18 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
     let size = |d: &Dim| d.eval(syms) as usize;
     let pool =
         |g: &PoolGeometry, op| -> Box<dyn LibKernel> { Box::new(Pooling::new(Conv::pooling(g, syms), op, level)) };
+    let grouped = |g: &ConvGeometry, pass| -> Box<dyn LibKernel> {
+        Box::new(Grouped::new(Conv::new(g, syms), g.groups as usize, pass))
+    };
     let row = |rows, cols, op| -> Box<dyn LibKernel> { Box::new(Rows::new(size(rows), size(cols), op, level)) };
     Ok(match call {
         LibCall::MatMul { batch, m, n, k, ta, tb } => {
             let (batch, m, n, k) = (size(batch), size(m), size(n), size(k));
             Box::new(gemm::Product::new(gemm::Problem { batch, m, n, k, ta: *ta, tb: *tb }, level))
         }
+        LibCall::ConvForward(g) if g.groups != 1 => grouped(g, GroupPass::Forward),
+        LibCall::ConvGradInput(g) if g.groups != 1 => grouped(g, GroupPass::GradInput),
+        LibCall::ConvGradWeight(g) if g.groups != 1 => grouped(g, GroupPass::GradWeight),
         LibCall::ConvForward(g) => Box::new(Convolution::forward(&Conv::new(g, syms), level)),
         LibCall::ConvGradInput(g) => Box::new(Convolution::grad_input(&Conv::new(g, syms), level)),
         LibCall::ConvGradWeight(g) => Box::new(Convolution::grad_weight(&Conv::new(g, syms), level)),
@@ -98,7 +146,46 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::AvgPoolGrad(g) => pool(g, PoolOp::AvgGrad),
         LibCall::Softmax { rows, cols, log } => row(rows, cols, if *log { RowOp::LogSoftmax } else { RowOp::Softmax }),
         LibCall::ArgMax { rows, cols } => row(rows, cols, RowOp::ArgMax),
+        LibCall::Positions { len } => Box::new(positions::Positions { len: size(len) }),
+        LibCall::Rnn(g) => Box::new(rnn::Forwards::new(Rnn::new(g, syms), level)),
+        LibCall::RnnGrad(g, of) => Box::new(rnn::Back::new(Rnn::new(g, syms), *of, level)),
+        LibCall::RnnGradWeight(g) => Box::new(rnn::WeightGradient::new(Rnn::new(g, syms), level)),
+        LibCall::RnnGradBias(g) => Box::new(rnn::BiasGradient::new(Rnn::new(g, syms))),
+        LibCall::Part(g, p) => steps(g, syms, StepOp::Part(*p)),
+        LibCall::PartGrad(g, p) => steps(g, syms, StepOp::PartGrad(*p)),
+        LibCall::Scan(g, reverse) => steps(g, syms, StepOp::Scan { reverse: *reverse }),
+        LibCall::Shift(g, reverse) => steps(g, syms, StepOp::Shift { reverse: *reverse }),
+        LibCall::Ctc(g) => Box::new(Ctc::new(g, false, syms)),
+        LibCall::CtcGrad(g) => Box::new(Ctc::new(g, true, syms)),
+        LibCall::Lengths { len, windows } => Box::new(Lengths { len: size(len), windows: windows.clone() }),
+        LibCall::Gather { count, rows, width } => {
+            Box::new(Gather::new(size(count), *rows as usize, *width as usize, syms))
+        }
+        LibCall::GatherGrad { count, rows, width } => {
+            Box::new(GatherGrad::new(size(count), *rows as usize, *width as usize, syms))
+        }
+        LibCall::Concat { outer, inner, parts } => {
+            let parts: Vec<usize> = parts.iter().map(size).collect();
+            Box::new(Copies::concat(size(outer), size(inner), &parts))
+        }
+        LibCall::Slice { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::slice(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
+        LibCall::Pad { outer, inner, size: whole, start, len } => {
+            Box::new(Copies::pad(size(outer), size(inner), size(whole), sum(start, syms)?, size(len))?)
+        }
     })
+}
+
+fn steps(g: &StepGeometry, syms: &[u64], op: StepOp) -> Box<dyn LibKernel> {
+    let size = |d: Dim| d.eval(syms) as usize;
+    Box::new(rnn::Steps { n: size(g.batch), t: size(g.steps), size: size(g.size), op })
+}
+
+/// The value of a sum of sizes.
+fn sum(dims: &[Dim], syms: &[u64]) -> Result<usize, CallError> {
+    let sum = dims.iter().try_fold(0_u64, |a, d| a.checked_add(d.eval(syms))).filter(|n| *n < 1 << 46);
+    sum.map(|n| n as usize).ok_or_else(|| CallError("a position is beyond any memory".to_owned()))
 }
 
 /// Scratch bytes that a call needs with so many threads, enough for every level.
@@ -133,9 +220,12 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             check_windows(&Conv::new(g, syms))?;
+            if g.groups == 0 || !g.cin.is_multiple_of(g.groups) || !g.cout.is_multiple_of(g.groups) {
+                return Err(CallError(format!("{} groups do not divide the channels", g.groups)));
+            }
             let [a, b, c] = g.kernel.map(|k| Dim::constant(u64::from(k)));
             let x = at(g.batch, g.input, g.cin)?;
-            let w = len(&[a, b, c, Dim::constant(g.cin), Dim::constant(g.cout)])?;
+            let w = len(&[a, b, c, Dim::constant(g.cin / g.groups), Dim::constant(g.cout)])?;
             let y = at(g.batch, g.output, g.cout)?;
             match call {
                 LibCall::ConvForward(_) => vec![x, w, y],
@@ -155,7 +245,83 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::Softmax { rows, cols, .. } => vec![len(&[*rows, *cols])?; 2],
         LibCall::ArgMax { rows, cols } => vec![len(&[*rows, *cols])?, len(&[*rows])?],
+        LibCall::Positions { len: n } => vec![len(&[*n])?],
+        LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) | LibCall::RnnGradBias(g) => {
+            rnn_lens(call, g, &len)?
+        }
+        LibCall::Part(g, p) | LibCall::PartGrad(g, p) => {
+            let (x, y) = part_lens(g, p, &len)?;
+            if matches!(call, LibCall::Part(..)) { vec![x, y] } else { vec![y, x] }
+        }
+        LibCall::Scan(g, _) => vec![len(&[g.batch, g.steps, g.size])?; 3],
+        LibCall::Shift(g, _) => vec![len(&[g.batch, g.steps, g.size])?; 2],
+        LibCall::Ctc(g) | LibCall::CtcGrad(g) => {
+            let scores = len(&[g.batch, g.steps, g.classes])?;
+            // Bounds the forward variables too.
+            len(&[g.steps, g.labels, Dim::constant(16)])?;
+            let (labels, one) = (len(&[g.batch, g.labels])?, len(&[g.batch])?);
+            let mut lens = vec![scores, labels, one, one];
+            lens.extend(if matches!(call, LibCall::Ctc(_)) { vec![one] } else { vec![one, scores] });
+            lens
+        }
+        LibCall::Lengths { len: n, windows } => {
+            if windows.iter().any(|(w, s)| *w == 0 || *s == 0) {
+                return Err(CallError("a window or stride is 0".to_owned()));
+            }
+            vec![len(&[*n])?; 2]
+        }
+        LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width } => {
+            if *rows > gather::MOST_ROWS {
+                return Err(CallError(format!("a table of {rows} rows cannot be indexed by floats")));
+            }
+            let width = Dim::constant(*width);
+            let table = len(&[Dim::constant(*rows), width])?;
+            let values = len(&[*count, width])?;
+            match call {
+                LibCall::Gather { .. } => vec![table, len(&[*count])?, values],
+                _ => vec![len(&[*count])?, values, table],
+            }
+        }
+        LibCall::Concat { outer, inner, parts } => {
+            let mut lens = parts.iter().map(|p| len(&[*outer, *p, *inner])).collect::<Result<Vec<_>, _>>()?;
+            let whole = lens.iter().try_fold(0_usize, |a, l| a.checked_add(*l)).filter(|n| *n < 1 << 46);
+            lens.push(whole.ok_or_else(|| CallError("a buffer is larger than any memory".to_owned()))?);
+            lens
+        }
+        LibCall::Slice { outer, inner, size, len: part, .. } | LibCall::Pad { outer, inner, size, len: part, .. } => {
+            let (whole, part) = (len(&[*outer, *size, *inner])?, len(&[*outer, *part, *inner])?);
+            if matches!(call, LibCall::Slice { .. }) { vec![whole, part] } else { vec![part, whole] }
+        }
     })
+}
+
+type Len<'a> = dyn Fn(&[Dim]) -> Result<usize, CallError> + 'a;
+
+/// Buffers of the calls of a recurrent layer.
+fn rnn_lens(call: &LibCall, g: &RnnGeometry, len: &Len<'_>) -> Result<Vec<usize>, CallError> {
+    let wide = |k: u64| Dim::constant(k.saturating_mul(g.units));
+    let (units, packed) = (Dim::constant(g.units), wide(g.cell.gates()));
+    let tape = len(&[g.batch, g.steps, wide(g.cell.parts())])?;
+    let xw = len(&[g.batch, g.steps, packed])?;
+    let (kernel, bias) = (len(&[units, packed])?, len(&[packed])?);
+    Ok(match call {
+        LibCall::Rnn(_) if g.cell == RnnCell::GruAfter => vec![xw, kernel, bias, tape],
+        LibCall::Rnn(_) => vec![xw, kernel, tape],
+        LibCall::RnnGrad(_, RnnGradOf::States) => vec![tape, kernel, len(&[g.batch, g.steps, units])?, xw],
+        LibCall::RnnGrad(_, RnnGradOf::Final) => vec![tape, kernel, len(&[g.batch, units])?, xw],
+        LibCall::RnnGradWeight(_) => vec![tape, xw, kernel],
+        _ => vec![tape, xw, bias],
+    })
+}
+
+/// Lengths of a sequence and of a part of it.
+fn part_lens(g: &StepGeometry, p: &PartOf, len: &Len<'_>) -> Result<(usize, usize), CallError> {
+    if p.part >= p.parts {
+        return Err(CallError(format!("there is no part {} of {}", p.part, p.parts)));
+    }
+    let x = len(&[g.batch, g.steps, g.size, Dim::constant(u64::from(p.parts))])?;
+    let steps = if p.steps == StepPick::All { g.steps } else { Dim::ONE };
+    Ok((x, len(&[g.batch, steps, g.size])?))
 }
 
 /// Floating point operations and bytes moved (each buffer once), for reports.
@@ -171,7 +337,10 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             let pixels = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
-            2.0 * pixels * g.kernel.iter().map(|k| f64::from(*k)).product::<f64>() * g.cin as f64 * g.cout as f64
+            2.0 * pixels
+                * g.kernel.iter().map(|k| f64::from(*k)).product::<f64>()
+                * (g.cin / g.groups.max(1)) as f64
+                * g.cout as f64
         }
         LibCall::MaxPool(g) | LibCall::MaxPoolGrad(g) | LibCall::AvgPool(g) | LibCall::AvgPoolGrad(g) => {
             let cells = Dim::product(&[g.batch, g.output[0], g.output[1], g.output[2]]).eval(syms) as f64;
@@ -179,7 +348,21 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         }
         // The usual count for an exponential and two passes.
         LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
-        LibCall::ArgMax { .. } => lens[0] as f64,
+        LibCall::ArgMax { .. } | LibCall::Positions { .. } => lens[0] as f64,
+        // One product a step each, and some 30 operations on each unit.
+        LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) => {
+            let cells = Dim::product(&[g.batch, g.steps]).eval(syms) as f64;
+            cells * g.units as f64 * (2.0 * (g.cell.gates() * g.units) as f64 + 30.0)
+        }
+        LibCall::RnnGradBias(_) => lens[1] as f64,
+        LibCall::Scan(..) => 2.0 * lens[0] as f64,
+        LibCall::Part(..) | LibCall::PartGrad(..) | LibCall::Shift(..) => 0.0,
+        // Three exponentials and a logarithm for each place of each step, twice with the gradient.
+        LibCall::Ctc(g) => 80.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
+        LibCall::CtcGrad(g) => 160.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
+        LibCall::Lengths { windows, .. } => 3.0 * (lens[0] * windows.len()) as f64,
+        LibCall::Gather { .. } | LibCall::Concat { .. } | LibCall::Slice { .. } | LibCall::Pad { .. } => 0.0,
+        LibCall::GatherGrad { .. } => lens[1] as f64,
     };
     Ok((flops, bytes))
 }
@@ -199,6 +382,27 @@ pub fn name(call: &LibCall) -> &'static str {
         LibCall::Softmax { log: false, .. } => "softmax",
         LibCall::Softmax { log: true, .. } => "log-softmax",
         LibCall::ArgMax { .. } => "argmax",
+        LibCall::Positions { .. } => "positions",
+        LibCall::Rnn(g) => match g.cell {
+            RnnCell::Gru => "gru",
+            RnnCell::GruAfter => "gru-after",
+            RnnCell::Lstm => "lstm",
+        },
+        LibCall::RnnGrad(..) => "rnn-grad",
+        LibCall::RnnGradWeight(_) => "rnn-grad-weight",
+        LibCall::RnnGradBias(_) => "rnn-grad-bias",
+        LibCall::Part(..) => "part",
+        LibCall::PartGrad(..) => "part-grad",
+        LibCall::Scan(..) => "scan",
+        LibCall::Shift(..) => "shift",
+        LibCall::Ctc(_) => "ctc",
+        LibCall::CtcGrad(_) => "ctc-grad",
+        LibCall::Lengths { .. } => "lengths",
+        LibCall::Gather { .. } => "gather",
+        LibCall::GatherGrad { .. } => "gather-grad",
+        LibCall::Concat { .. } => "concat",
+        LibCall::Slice { .. } => "slice",
+        LibCall::Pad { .. } => "pad",
     }
 }
 
@@ -250,11 +454,21 @@ impl Conv {
             output: g.output.map(|d| d.eval(syms) as usize),
             kernel: g.kernel.map(|k| k as usize),
             stride: g.stride.map(|k| k as usize),
-            pad: g.pad.map(|k| k as usize),
+            pad: [0; 3],
             dilation: g.dilation.map(|k| k as usize),
             cin: g.cin as usize,
             cout: g.cout as usize,
         }
+        .padded(g.pad)
+    }
+
+    /// With the padding of a plan.
+    fn padded(self, given: [u32; 3]) -> Conv {
+        let pad = std::array::from_fn(|a| {
+            let reach = self.kernel[a].saturating_sub(1).saturating_mul(self.dilation[a]).saturating_add(1);
+            padding(given[a], self.input[a], self.output[a], reach, self.stride[a])
+        });
+        Conv { pad, ..self }
     }
 
     /// A pooling as a convolution from and to its channels.
@@ -265,11 +479,12 @@ impl Conv {
             output: g.output.map(|d| d.eval(syms) as usize),
             kernel: g.window.map(|k| k as usize),
             stride: g.stride.map(|k| k as usize),
-            pad: g.pad.map(|k| k as usize),
+            pad: [0; 3],
             dilation: [1; 3],
             cin: g.channels as usize,
             cout: g.channels as usize,
         }
+        .padded(g.pad)
     }
 
     /// Input position on an axis under kernel cell `k` of output cell `o`, or `None` in the padding.

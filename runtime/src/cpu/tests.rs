@@ -24,7 +24,7 @@ fn senseless_sizes_are_refused_or_harmless() {
         let [kernel, stride, pad, dilation] = [kernel, stride, pad, dilation].map(|v| v.map(|x| x as u32));
         let [batch, cin, cout] = three();
         let batch = Dim::constant(batch);
-        let conv = ConvGeometry { batch, input, output, kernel, stride, pad, dilation, cin, cout };
+        let conv = ConvGeometry { batch, input, output, kernel, stride, pad, dilation, cin, cout, groups: 1 };
         let pool = PoolGeometry { batch, input, output, window: kernel, stride, pad, channels: cin };
         let [m, n, k] = three().map(Dim::constant);
         let call = match case % 8 {
@@ -71,7 +71,7 @@ fn contradicting_geometries_stay_within_their_buffers() {
         let dilation = three(&[1, 2]);
         let [cin, cout, n] = three(&[1, 3, 17]).map(u64::from);
         let batch = Dim::constant(n % 3);
-        let conv = ConvGeometry { batch, input, output, kernel, stride, pad, dilation, cin, cout };
+        let conv = ConvGeometry { batch, input, output, kernel, stride, pad, dilation, cin, cout, groups: 1 };
         let pool = PoolGeometry { batch, input, output, window: kernel, stride, pad, channels: cin };
         for call in [
             LibCall::ConvForward(conv),

@@ -3,12 +3,16 @@
 //! Large batches are assembled by a background thread into one of three reused buffers while the step before
 //! runs; for small ones handing over would cost more than copying, so they are filled in place. Neither allocates once
 //! the buffers exist.
+//!
+//! Where samples differ in length, or a plan has sizes that no batch is known to have before it is made, every batch is
+//! filled up with zeros to its longest sample, and says how long that is ([`Batch::sizes`]).
 
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
 use super::{Dataset, Learned, Role, Source, Store, errors};
-use crate::error::{Error, Exit, Result};
+use crate::dim::{BATCH, Dim, Sym, SymbolTable};
+use crate::error::{Error, Place, Result};
 use crate::plan::{InputRole, Plan};
 use crate::spec::ProviderSpec;
 
@@ -29,10 +33,28 @@ pub enum Flow {
 }
 
 /// One input slot of a plan and the source that fills it.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 struct Slot {
     source: usize,
+    /// Elements of a sample, of the longest where they differ.
     width: usize,
+    /// Name in the plan.
+    name: String,
+    /// Its axes without the batch, when some of them are symbols; else empty.
+    dims: Vec<Dim>,
+}
+
+/// The memory of one batch.
+#[derive(Debug, Default)]
+struct Buffers {
+    /// One per slot.
+    values: Vec<Vec<f32>>,
+    /// Elements of a sample of each slot in this batch.
+    widths: Vec<usize>,
+    /// Values of the plan's free symbols but the batch.
+    sizes: Vec<(Sym, u64)>,
+    /// Why the batch cannot be made.
+    trouble: Option<Error>,
 }
 
 /// One batch.
@@ -42,26 +64,32 @@ pub struct Batch<'b> {
     pub rows: &'b [u32],
     /// Position in the epoch, from 0.
     pub number: u64,
-    buffers: &'b [Vec<f32>],
-    slots: &'b [Slot],
+    buffers: &'b Buffers,
 }
 
 impl Batch<'_> {
+    /// The sizes of this batch that differ from batch to batch, beside the number of its samples.
+    #[must_use]
+    pub fn sizes(&self) -> &[(Sym, u64)] {
+        &self.buffers.sizes
+    }
+
     /// Hands the inputs, in the order of the plan's slots, to `run`.
     pub fn with_inputs<R>(&self, run: impl FnOnce(&[&[f32]]) -> R) -> R {
-        let slice = |(buffer, slot)| -> &[f32] {
-            let (buffer, slot): (&Vec<f32>, &Slot) = (buffer, slot);
-            &buffer[..self.rows.len() * slot.width]
+        let Buffers { values, widths, .. } = self.buffers;
+        let slice = |(buffer, width)| -> &[f32] {
+            let (buffer, width): (&Vec<f32>, &usize) = (buffer, width);
+            &buffer[..self.rows.len() * width]
         };
-        if self.slots.len() > FEW {
-            let all: Vec<&[f32]> = self.buffers.iter().zip(self.slots).map(slice).collect();
+        if widths.len() > FEW {
+            let all: Vec<&[f32]> = values.iter().zip(widths).map(slice).collect();
             return run(&all);
         }
         let mut few: [&[f32]; FEW] = [&[]; FEW];
-        for (place, pair) in few.iter_mut().zip(self.buffers.iter().zip(self.slots)) {
+        for (place, pair) in few.iter_mut().zip(values.iter().zip(widths)) {
             *place = slice(pair);
         }
-        run(&few[..self.slots.len()])
+        run(&few[..widths.len()])
     }
 }
 
@@ -70,30 +98,43 @@ impl Batch<'_> {
 pub struct Feeder<'d> {
     data: &'d Dataset,
     slots: Vec<Slot>,
+    symbols: SymbolTable,
     batch_size: usize,
     num_batches: Option<u64>,
     whole_only: bool,
-    spare: Vec<Vec<Vec<f32>>>,
+    spare: Vec<Buffers>,
 }
 
 impl<'d> Feeder<'d> {
-    /// Matches the input slots of a plan with the sources of a data set.
+    /// Matches the input slots of a plan, whose sizes are those of `symbols`, with the sources of a data set.
     ///
     /// # Errors
     /// `no-data-for`, `class-count`, `shape-mismatch`; `batch-size` when `force_batch_size` leaves no batch.
-    pub fn new(plan: &Plan, data: &'d Dataset, learned: &Learned, provider: &ProviderSpec) -> Result<Feeder<'d>> {
+    pub fn new(
+        symbols: &SymbolTable,
+        plan: &Plan,
+        data: &'d Dataset,
+        learned: &Learned,
+        provider: &ProviderSpec,
+    ) -> Result<Feeder<'d>> {
         let mut slots = Vec::new();
         for slot in plan.inputs.iter().filter(|s| s.role != InputRole::Control) {
             let role = if slot.role == InputRole::Data { Role::Input } else { Role::Target };
-            let expected = constant_shape(&slot.name, slot.shape.iter().map(|d| d.as_const()))?;
             let offered: Vec<String> = data.sources.iter().map(|s| s.name.clone()).collect();
             let source = data
                 .sources
                 .iter()
                 .position(|s| s.role == role && s.name == slot.name)
                 .ok_or_else(|| errors::no_source(role_word(role), &slot.name, &offered))?;
-            fits(&data.sources[source], &expected, learned)?;
-            slots.push(Slot { source, width: data.sources[source].width() });
+            let found = &data.sources[source];
+            let known: Vec<Option<u64>> = slot.shape.iter().map(|d| d.as_const()).collect();
+            fits(found, &known, learned)?;
+            let (name, variable) = (slot.name.clone(), known.iter().any(Option::is_none));
+            let (width, dims) = match known.into_iter().collect::<Option<Vec<u64>>>() {
+                Some(fixed) if matches!(found.store, Store::Ragged { .. }) => (elements(&fixed), Vec::new()),
+                _ => (found.width(), if variable { slot.shape.clone() } else { Vec::new() }),
+            };
+            slots.push(Slot { source, width, name, dims });
         }
         let batch_size = usize::try_from(provider.batch_size.max(1)).unwrap_or(usize::MAX).min(data.rows.max(1));
         let short = provider.batch_size > data.rows as u64;
@@ -107,6 +148,7 @@ impl<'d> Feeder<'d> {
         Ok(Feeder {
             data,
             slots,
+            symbols: symbols.clone(),
             batch_size,
             num_batches: provider.num_batches,
             whole_only: provider.force_batch_size,
@@ -149,8 +191,12 @@ impl<'d> Feeder<'d> {
         let mut buffers = self.buffers();
         for number in first..self.batches() {
             let rows = self.rows(order, number);
-            fill(self.data, &self.slots, rows, &mut buffers);
-            if each(&Batch { rows, number, buffers: &buffers, slots: &self.slots })? == Flow::Stop {
+            self.fill(rows, &mut buffers);
+            if let Some(trouble) = buffers.trouble.take() {
+                return Err(trouble);
+            }
+            let flow = each(&Batch { rows, number, buffers: &buffers });
+            if flow.map_err(|e| self.located(e, rows))? == Flow::Stop {
                 break;
             }
         }
@@ -159,8 +205,8 @@ impl<'d> Feeder<'d> {
     }
 
     fn ahead(&mut self, order: &[u32], first: u64, each: &mut dyn FnMut(&Batch<'_>) -> Result<Flow>) -> Result<()> {
-        let (give_empty, empty) = sync_channel::<Vec<Vec<f32>>>(BUFFERS);
-        let (give_full, full) = sync_channel::<Vec<Vec<f32>>>(BUFFERS);
+        let (give_empty, empty) = sync_channel::<Buffers>(BUFFERS);
+        let (give_full, full) = sync_channel::<Buffers>(BUFFERS);
         for _ in 0..BUFFERS {
             let buffers = self.buffers();
             give_empty.send(buffers).map_err(|_| Error::internal("the loader's buffers are gone"))?;
@@ -170,7 +216,7 @@ impl<'d> Feeder<'d> {
             let loader = scope.spawn(move || {
                 for number in first..this.batches() {
                     let Ok(mut buffers) = empty.recv() else { break };
-                    fill(this.data, &this.slots, this.rows(order, number), &mut buffers);
+                    this.fill(this.rows(order, number), &mut buffers);
                     if give_full.send(buffers).is_err() {
                         break;
                     }
@@ -179,16 +225,19 @@ impl<'d> Feeder<'d> {
             });
             let mut result = Ok(());
             for number in first..this.batches() {
-                let Ok(buffers) = full.recv() else { break };
+                let Ok(mut buffers) = full.recv() else { break };
                 let rows = this.rows(order, number);
-                let flow = each(&Batch { rows, number, buffers: &buffers, slots: &this.slots });
+                let flow = match buffers.trouble.take() {
+                    Some(trouble) => Err(trouble),
+                    None => each(&Batch { rows, number, buffers: &buffers }),
+                };
                 // The loader keeps its end until it is joined, so an empty buffer always finds its way back.
                 let _ = give_empty.send(buffers);
                 match flow {
                     Ok(Flow::Continue) => {}
                     Ok(Flow::Stop) => break,
                     Err(e) => {
-                        result = Err(e);
+                        result = Err(this.located(e, rows));
                         break;
                     }
                 }
@@ -202,24 +251,110 @@ impl<'d> Feeder<'d> {
         Ok(())
     }
 
+    /// An error about a sample of a batch, with its row of the data.
+    fn located(&self, error: Error, rows: &[u32]) -> Error {
+        let row = error.sample().and_then(|s| usize::try_from(s).ok()).and_then(|s| rows.get(s));
+        match row {
+            Some(row) => {
+                let row = Some(self.data.original_row(*row as usize) as u64 + 1);
+                error.at(Place { row, ..Place::default() })
+            }
+            None => error,
+        }
+    }
+
     /// The rows of a batch.
     fn rows<'o>(&self, order: &'o [u32], number: u64) -> &'o [u32] {
         let start = usize::try_from(number).unwrap_or(usize::MAX).saturating_mul(self.batch_size).min(order.len());
         &order[start..(start + self.batch_size).min(order.len())]
     }
 
-    fn buffers(&mut self) -> Vec<Vec<f32>> {
-        self.spare.pop().unwrap_or_else(|| self.slots.iter().map(|s| vec![0.0; s.width * self.batch_size]).collect())
+    fn buffers(&mut self) -> Buffers {
+        self.spare.pop().unwrap_or_else(|| Buffers {
+            values: self.slots.iter().map(|s| vec![0.0; s.width * self.batch_size]).collect(),
+            widths: self.slots.iter().map(|s| s.width).collect(),
+            sizes: Vec::new(),
+            trouble: None,
+        })
+    }
+
+    fn fill(&self, rows: &[u32], buffers: &mut Buffers) {
+        if self.slots.iter().any(|s| !s.dims.is_empty()) {
+            buffers.trouble = self.measure(rows, buffers).err();
+            if buffers.trouble.is_some() {
+                return;
+            }
+        }
+        let widths = buffers.widths.iter().copied();
+        for ((slot, buffer), width) in self.slots.iter().zip(&mut buffers.values).zip(widths) {
+            let source = &self.data.sources[slot.source];
+            let padded = !slot.dims.is_empty() && !matches!(source.store, Store::Ragged { .. });
+            let own = if padded { source.width() } else { width };
+            for (row, out) in rows.iter().zip(buffer.chunks_exact_mut(width.max(1))) {
+                let (sample, rest) = out.split_at_mut(own);
+                source.write_row(*row as usize, sample);
+                rest.fill(0.0);
+            }
+        }
+    }
+
+    /// Finds the sizes of a batch: each free symbol is the longest of all samples whose axis it is, at least 1.
+    fn measure(&self, rows: &[u32], buffers: &mut Buffers) -> Result<()> {
+        let longest = |slot: &Slot| {
+            let source = &self.data.sources[slot.source];
+            rows.iter().map(|row| source.length(*row as usize)).max().unwrap_or(1)
+        };
+        buffers.sizes.clear();
+        buffers.sizes.push((BATCH, rows.len() as u64));
+        for index in 1..self.symbols.len() {
+            let symbol = Sym(u8::try_from(index).unwrap_or(u8::MAX));
+            if self.symbols.def(symbol).is_some() {
+                continue;
+            }
+            let mut size = 1;
+            for slot in &self.slots {
+                for axis in (0..slot.dims.len()).filter(|a| slot.dims[*a] == Dim::symbol(symbol)) {
+                    let own = self.data.sources[slot.source].shape.get(axis).copied().unwrap_or(1);
+                    size = size.max(if axis == 0 { longest(slot) } else { own });
+                }
+            }
+            buffers.sizes.push((symbol, size));
+        }
+        let values = self.symbols.values(&buffers.sizes);
+        for ((slot, width), buffer) in self.slots.iter().zip(&mut buffers.widths).zip(&mut buffers.values) {
+            if slot.dims.is_empty() {
+                continue;
+            }
+            let source = &self.data.sources[slot.source];
+            let sizes: Vec<u64> = slot.dims.iter().map(|d| d.eval(&values)).collect();
+            let first = sizes.first().copied().unwrap_or(1);
+            let rest = (1..sizes.len()).all(|a| sizes[a] == source.shape.get(a).copied().unwrap_or(1));
+            if let Some(row) = rows.iter().find(|r| !rest || source.length(**r as usize) > first) {
+                let row = *row as usize;
+                let found: Vec<u64> =
+                    std::iter::once(source.length(row)).chain(source.shape.iter().skip(1).copied()).collect();
+                let place = Place { row: Some(self.data.original_row(row) as u64 + 1), ..Place::default() };
+                return Err(errors::target_shape(&slot.name, &shape_text(&found), &shape_text(&sizes), None).at(place));
+            }
+            *width = elements(&sizes);
+            let needed = width.saturating_mul(rows.len());
+            if buffer.len() < needed {
+                buffer.resize(needed, 0.0);
+            }
+        }
+        // The batch is no news to whoever runs it.
+        buffers.sizes.remove(0);
+        Ok(())
     }
 }
 
-fn fill(data: &Dataset, slots: &[Slot], rows: &[u32], buffers: &mut [Vec<f32>]) {
-    for (slot, buffer) in slots.iter().zip(buffers) {
-        let source = &data.sources[slot.source];
-        for (row, out) in rows.iter().zip(buffer.chunks_exact_mut(slot.width.max(1))) {
-            source.write_row(*row as usize, out);
-        }
-    }
+/// Elements of a sample.
+fn elements(shape: &[u64]) -> usize {
+    usize::try_from(shape.iter().copied().fold(1, u64::saturating_mul)).unwrap_or(usize::MAX)
+}
+
+fn shape_text(shape: &[u64]) -> String {
+    shape.iter().map(u64::to_string).collect::<Vec<_>>().join("x")
 }
 
 fn role_word(role: Role) -> &'static str {
@@ -229,37 +364,39 @@ fn role_word(role: Role) -> &'static str {
     }
 }
 
-fn constant_shape(name: &str, dims: impl Iterator<Item = Option<u64>>) -> Result<Vec<u64>> {
-    dims.collect::<Option<Vec<u64>>>().ok_or_else(|| {
-        Error::new(
-            Exit::Kurfile,
-            "variable-shape",
-            format!("`{name}` has a variable dimension, which CSV and IDX data cannot fill"),
-        )
-    })
-}
-
 /// Columns may be seen in any shape of as many elements; other data may lack or add trailing axes of size 1
-/// (kur-reference 2.5).
-fn fits(source: &Source, expected: &[u64], learned: &Learned) -> Result<()> {
-    let trim = |s: &[u64]| s.iter().rposition(|d| *d != 1).map_or(0, |i| i + 1);
-    let same = if source.reshapes && !matches!(source.store, Store::Classes(..)) {
-        source.shape.iter().product::<u64>() == expected.iter().product::<u64>()
-    } else {
-        source.shape[..trim(&source.shape)] == expected[..trim(expected)]
+/// (kur-reference 2.5). A size that is not known before the batch is made fits any; a fixed first size holds samples of
+/// any length up to it.
+fn fits(source: &Source, expected: &[Option<u64>], learned: &Learned) -> Result<()> {
+    let fixed: Option<Vec<u64>> = expected.iter().copied().collect();
+    let same = match fixed {
+        Some(fixed) if source.reshapes && !matches!(source.store, Store::Classes(..)) => {
+            source.shape.iter().product::<u64>() == fixed.iter().product::<u64>()
+        }
+        _ => {
+            let rank = source.shape.len().max(expected.len());
+            let ragged = matches!(source.store, Store::Ragged { .. });
+            (0..rank).all(|axis| {
+                let found = source.shape.get(axis).copied().unwrap_or(1);
+                match expected.get(axis).copied().unwrap_or(Some(1)) {
+                    None => axis < source.shape.len(),
+                    Some(size) => found == size || (axis == 0 && ragged && found < size),
+                }
+            })
+        }
     };
     if same {
         return Ok(());
     }
-    let text = |s: &[u64]| s.iter().map(u64::to_string).collect::<Vec<_>>().join("x");
+    let text = |size: &Option<u64>| size.map_or_else(|| "null".to_owned(), |s| s.to_string());
+    let expected = expected.iter().map(text).collect::<Vec<_>>().join("x");
     let classes = if source.role == Role::Target { learned.classes(&source.name) } else { None };
-    Err(errors::target_shape(&source.name, &text(&source.shape), &text(expected), classes))
+    Err(errors::target_shape(&source.name, &shape_text(&source.shape), &expected, classes))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dim::Dim;
     use crate::plan::InputSlot;
 
     fn data(rows: usize, width: u64) -> Dataset {
@@ -319,7 +456,8 @@ mod tests {
                 (provider(4, Some(9), false), 1, vec![4, 2]),
                 (provider(100, None, false), 0, vec![10]),
             ] {
-                let mut feeder = Feeder::new(&plan, &data, &Learned::default(), &provider).expect("feeder");
+                let mut feeder =
+                    Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider).expect("feeder");
                 for _ in 0..2 {
                     let seen = run(&mut feeder, &order, first, usize::try_from(width).expect("width"));
                     assert_eq!(seen.iter().map(Vec::len).collect::<Vec<_>>(), sizes, "{provider:?}");
@@ -330,11 +468,119 @@ mod tests {
         }
     }
 
+    /// Sequences of two numbers a step, as a ragged source.
+    fn sequences(lengths: &[u32]) -> Dataset {
+        let values = (0..lengths.iter().sum::<u32>() * 2).map(|i| i as f32 + 1.0).collect();
+        let source = Source {
+            name: "x".into(),
+            role: Role::Input,
+            shape: vec![u64::from(*lengths.iter().max().expect("some")), 2],
+            reshapes: false,
+            store: Store::ragged(values, lengths.iter().copied(), 2),
+            units: Vec::new(),
+        };
+        Dataset { rows: lengths.len(), sources: vec![source], dropped: Vec::new(), notes: Vec::new() }
+    }
+
+    fn variable_plan(symbols: &mut SymbolTable) -> Plan {
+        let t = symbols.add("t", None).expect("room");
+        let shape = vec![Dim::symbol(t), Dim::constant(2)];
+        let slot = InputSlot { name: "x".into(), role: InputRole::Data, shape };
+        Plan { inputs: vec![slot], results: Vec::new(), arena: Vec::new(), launches: Vec::new() }
+    }
+
+    #[test]
+    fn batches_are_as_long_as_their_longest_sample() {
+        let data = sequences(&[1, 3, 0, 2, 0]);
+        let mut symbols = SymbolTable::default();
+        let plan = variable_plan(&mut symbols);
+        let mut feeder =
+            Feeder::new(&symbols, &plan, &data, &Learned::default(), &provider(2, None, false)).expect("feeder");
+        let mut seen = Vec::new();
+        for _ in 0..2 {
+            seen.clear();
+            feeder
+                .epoch(&[0, 1, 2, 3, 4], 0, &mut |batch| {
+                    seen.push((batch.sizes().to_vec(), batch.with_inputs(|i| i[0].to_vec())));
+                    Ok(Flow::Continue)
+                })
+                .expect("epoch");
+        }
+        let t = Sym(1);
+        assert_eq!(
+            seen,
+            [
+                (vec![(t, 3)], vec![1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0]),
+                (vec![(t, 2)], vec![0.0, 0.0, 0.0, 0.0, 9.0, 10.0, 11.0, 12.0]),
+                (vec![(t, 1)], vec![0.0, 0.0]),
+            ]
+        );
+    }
+
+    #[test]
+    fn fixed_sizes_hold_shorter_samples() {
+        let data = sequences(&[1, 3]);
+        let mut feeder =
+            Feeder::new(&SymbolTable::default(), &plan(&[4, 2]), &data, &Learned::default(), &provider(2, None, false))
+                .expect("feeder");
+        let mut seen = Vec::new();
+        feeder
+            .epoch(&[1, 0], 0, &mut |batch| {
+                seen = batch.with_inputs(|i| i[0].to_vec());
+                Ok(Flow::Continue)
+            })
+            .expect("epoch");
+        assert_eq!(seen, [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
+        let short =
+            Feeder::new(&SymbolTable::default(), &plan(&[2, 2]), &data, &Learned::default(), &provider(2, None, false));
+        assert_eq!(
+            short.err().map(|e| e.message().to_owned()).as_deref(),
+            Some("`x` has shape 3x2 in the data, 2x2 in the model")
+        );
+    }
+
+    /// A target whose axis is computed from the input's: half as long.
+    #[test]
+    fn targets_follow_derived_sizes() {
+        let mut data = sequences(&[4, 2]);
+        data.sources.push(Source {
+            name: "y".into(),
+            role: Role::Target,
+            shape: vec![2],
+            reshapes: false,
+            store: Store::ragged(vec![1.0, 2.0, 3.0], [2, 1].into_iter(), 1),
+            units: Vec::new(),
+        });
+        let mut symbols = SymbolTable::default();
+        let mut plan = variable_plan(&mut symbols);
+        let def = crate::dim::SymDef { base: Dim::symbol(Sym(1)), add: 0, div: 2 };
+        let half = Dim::symbol(symbols.derived(def).expect("room"));
+        plan.inputs.push(InputSlot { name: "y".into(), role: InputRole::Target, shape: vec![half] });
+        let run = |data: &Dataset, order: &[u32]| {
+            let mut feeder =
+                Feeder::new(&symbols, &plan, data, &Learned::default(), &provider(2, None, false)).expect("feeder");
+            let mut seen = Vec::new();
+            let end = feeder.epoch(order, 0, &mut |batch| {
+                seen = batch.with_inputs(|i| i[1].to_vec());
+                Ok(Flow::Continue)
+            });
+            end.map(|()| seen)
+        };
+        assert_eq!(run(&data, &[1, 0]), Ok(vec![3.0, 0.0, 1.0, 2.0]));
+        data.sources[1].store = Store::ragged(vec![1.0, 2.0, 3.0], [1, 2].into_iter(), 1);
+        // The shorter input alone has room for one.
+        let error = run(&data, &[1]).expect_err("too long");
+        assert_eq!(error.message(), "`y` has shape 2 in the data, 1 in the model");
+        assert_eq!(error.place().and_then(|p| p.row), Some(2));
+    }
+
     #[test]
     fn an_epoch_can_end_early() {
         let data = data(10, 20_000);
         let plan = plan(&[20_000]);
-        let mut feeder = Feeder::new(&plan, &data, &Learned::default(), &provider(2, None, false)).expect("feeder");
+        let mut feeder =
+            Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(2, None, false))
+                .expect("feeder");
         let order: Vec<u32> = (0..10).collect();
         let mut count = 0;
         let stopped = feeder.epoch(&order, 0, &mut |_| {
@@ -347,15 +593,42 @@ mod tests {
     }
 
     #[test]
+    fn an_error_of_a_sample_gets_its_row_in_the_data() {
+        for width in [4, 20_000] {
+            let mut data = data(6, width);
+            data.dropped = vec![0, 4];
+            let plan = plan(&[width]);
+            let mut feeder =
+                Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(4, None, false))
+                    .expect("feeder");
+            // Sample 1 of the second batch is row 3 of those kept, from 0; with the two left out it is the sixth.
+            let error = feeder.epoch(&[5, 4, 0, 1, 2, 3], 0, &mut |batch| match batch.number {
+                0 => Ok(Flow::Continue),
+                _ => Err(Error::data("bad-value", "the index 9 is too large").of_sample(1)),
+            });
+            let error = error.expect_err("fails");
+            assert_eq!(error.to_string(), "error[bad-value]: the index 9 is too large\n  --> row 6 of the data");
+            assert!(error.render(true).contains("\"row\":6") && !error.render(true).contains("\"file\""));
+        }
+    }
+
+    #[test]
     fn shapes_must_fit() {
         let data = data(3, 6);
-        assert!(Feeder::new(&plan(&[2, 3]), &data, &Learned::default(), &provider(2, None, false)).is_ok());
-        let error = Feeder::new(&plan(&[7]), &data, &Learned::default(), &provider(2, None, false)).err();
+        assert!(
+            Feeder::new(&SymbolTable::default(), &plan(&[2, 3]), &data, &Learned::default(), &provider(2, None, false))
+                .is_ok()
+        );
+        let error =
+            Feeder::new(&SymbolTable::default(), &plan(&[7]), &data, &Learned::default(), &provider(2, None, false))
+                .err();
         assert_eq!(
             error.map(|e| e.message().to_owned()).as_deref(),
             Some("`x` has shape 6 in the data, 7 in the model")
         );
-        let error = Feeder::new(&plan(&[6]), &data, &Learned::default(), &provider(4, None, true)).err();
+        let error =
+            Feeder::new(&SymbolTable::default(), &plan(&[6]), &data, &Learned::default(), &provider(4, None, true))
+                .err();
         assert_eq!(error.map(|e| e.id()), Some("batch-size"));
     }
 }

@@ -82,7 +82,15 @@ pub enum ColumnKind {
 pub fn bind(file: &CsvFile, spec: &CsvSpec, wanted: &Wanted<'_>, learned: Option<&Learned>) -> Result<Vec<Bound>> {
     let mut bound = match learned {
         Some(learned) if learned.sources.iter().any(|s| s.columns_of_csv) => {
-            bind_as_learned(file, spec, wanted, learned)?
+            let mut known = bind_as_learned(file, spec, wanted, learned)?;
+            // A run may read a column that the one before did not, to scale its learning rate.
+            let new = |name: &str| !learned.sources.iter().any(|s| s.name == name);
+            for (role, name, index) in named_like_columns(file, wanted) {
+                if role == Role::Input && new(&name) {
+                    known.push(simple(file, spec, name, role, &[index], None));
+                }
+            }
+            known
         }
         _ if spec.columns.is_empty() => bind_by_default(file, spec, wanted)?,
         _ => bind_groups(file, spec, wanted)?,

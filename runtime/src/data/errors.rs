@@ -200,7 +200,8 @@ pub fn unseen_class(place: Place, value: &str, classes: &[String]) -> Error {
 /// A CSV file for a model trained on IDX files, or the other way round.
 #[must_use]
 pub fn other_kind(name: &str, trained_on_csv: bool) -> Error {
-    let (trained, given) = if trained_on_csv { ("CSV columns", "IDX files") } else { ("IDX files", "a CSV file") };
+    let (trained, given) =
+        if trained_on_csv { ("CSV columns", "no CSV file") } else { ("IDX files or arrays", "a CSV file") };
     Error::data("other-data-kind", format!("`{name}` was trained on {trained}, and the data is {given}"))
         .help(format!("values would be scaled in another way; give {trained}, or train anew with `train --fresh`"))
 }
@@ -238,6 +239,32 @@ pub fn stacked_shapes(file: &str, name: &str, found: usize, expected: usize) -> 
         format!("`{file}` gives `{name}` {found} columns, the files before it give {expected}"),
     )
     .at(Place::file(file))
+}
+
+/// Stacked arrays of different shape.
+#[must_use]
+pub fn stacked_arrays(file: &str, name: &str, found: &str, expected: &str) -> Error {
+    Error::data(
+        "stacked-shapes",
+        format!("`{file}` gives `{name}` samples of the shape {found}, the files before it give {expected}"),
+    )
+    .at(Place::file(file))
+    .help("sources of one name are put one behind the other, so their samples need the same shape")
+}
+
+/// A source that several kinds of files give.
+#[must_use]
+pub fn stacked_kinds(name: &str) -> Error {
+    Error::data("stacked-shapes", format!("`{name}` comes from files of several kinds")).help(
+        "sources of one name are put one behind the other where one supplier gives them; name one of them otherwise",
+    )
+}
+
+/// A source under two names in one file.
+#[must_use]
+pub fn same_source_twice(file: &str, name: &str) -> Error {
+    Error::data("stacked-shapes", format!("`{file}` has `{name}` twice, once under another name of the output"))
+        .at(Place::file(file))
 }
 
 /// A target whose size differs from its output's.

@@ -74,10 +74,16 @@ pub fn open(spec: &FileSpec) -> Result<Box<dyn BufRead>> {
                 .help("fetch the file again, or correct `checksum` if the file is the right one"));
         }
     }
-    let file = File::open(&path).map_err(|e| read_error(&spec.path, &e))?;
+    File::open(&path).and_then(unpacked).map_err(|e| read_error(&spec.path, &e))
+}
+
+/// The bytes of a file, those inside when it is gzip.
+///
+/// # Errors
+/// The system's.
+pub fn unpacked(file: File) -> io::Result<Box<dyn BufRead>> {
     let mut plain = BufReader::with_capacity(BUFFER, file);
-    let is_gzip = plain.fill_buf().map_err(|e| read_error(&spec.path, &e))?.starts_with(&[0x1f, 0x8b]);
-    if is_gzip {
+    if plain.fill_buf()?.starts_with(&[0x1f, 0x8b]) {
         return Ok(Box::new(BufReader::with_capacity(BUFFER, MultiGzDecoder::new(plain))));
     }
     Ok(Box::new(plain))

@@ -36,7 +36,7 @@ pub struct LearnedSource {
     pub name: String,
     /// Whether it is a target.
     pub target: bool,
-    /// Whether it came from CSV columns; IDX files have no columns.
+    /// Whether it came from CSV columns; IDX files and arrays have none.
     pub columns_of_csv: bool,
     /// The columns in order.
     pub columns: Vec<LearnedColumn>,

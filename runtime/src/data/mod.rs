@@ -1,6 +1,6 @@
 //! The data pipeline: a section of the Kurfile goes in, named tensors of whole data sets come out, cut into batches.
 //!
-//! The way of the data: [`mod@file`] opens bytes, [`csv`] and [`idx`] read them, [`bind`] decides which columns make which
+//! The way of the data: [`mod@file`] opens bytes, [`csv`], [`idx`] and [`arrays`] read them, [`bind`] decides which columns make which
 //! model input or loss target, [`table`] reads those columns, [`encode`] learns statistics and classes and makes
 //! tensors, [`order`] shuffles rows, [`batch`] gathers them. [`probe`] (what the compiler asks) and [`load`] (what a
 //! run does) share every step, so a shape seen at build time is the shape loaded later.
@@ -8,6 +8,7 @@
 //! Invariant: statistics and classes come from training data only. They are kept in [`Learned`], travel with the
 //! weights, and every later section is encoded with them.
 
+pub mod arrays;
 pub mod batch;
 pub mod bind;
 pub mod csv;
@@ -57,6 +58,12 @@ impl TargetHint {
         }
     }
 
+    /// The hint of data that a loss reads by its own name.
+    #[must_use]
+    pub fn named(name: &str) -> TargetHint {
+        TargetHint { name: name.to_owned(), ..TargetHint::default() }
+    }
+
     /// Whether data under `name` belongs to this output.
     #[must_use]
     pub fn is_called(&self, name: &str) -> bool {
@@ -95,6 +102,8 @@ pub struct ProbedSource {
     pub shape: Vec<u64>,
     /// Class names when the source is a class target.
     pub classes: Option<Vec<String>>,
+    /// Whether samples differ in the length of their first axis; `shape` then has the longest.
+    pub variable: bool,
 }
 
 impl Probe {
@@ -114,6 +123,37 @@ pub enum Store {
     Bytes(Vec<u8>, Box<[f32; 256]>),
     /// A class per row, read as a one-hot row of the given width.
     Classes(Vec<u32>, usize),
+    /// Samples of different lengths, one after the other.
+    Ragged {
+        /// The numbers.
+        values: Vec<f32>,
+        /// Where each sample starts, and the end of the last.
+        starts: Vec<usize>,
+        /// Numbers in one step of the first axis.
+        unit: usize,
+    },
+}
+
+impl Store {
+    /// Samples of the given lengths along the first axis, `unit` numbers a step.
+    #[must_use]
+    pub fn ragged(values: Vec<f32>, lengths: impl Iterator<Item = u32>, unit: u64) -> Store {
+        let unit = usize::try_from(unit).unwrap_or(usize::MAX);
+        let ends = lengths.scan(0usize, |at, l| {
+            *at = at.saturating_add(usize::try_from(l).unwrap_or(usize::MAX).saturating_mul(unit));
+            Some(*at)
+        });
+        Store::Ragged { starts: std::iter::once(0).chain(ends).collect(), values, unit }
+    }
+
+    /// The numbers of all samples, one after the other; none for classes and bytes.
+    #[must_use]
+    pub fn into_values(self) -> Vec<f32> {
+        match self {
+            Store::Numbers(values) | Store::Ragged { values, .. } => values,
+            Store::Bytes(..) | Store::Classes(..) => Vec::new(),
+        }
+    }
 }
 
 /// One named tensor of a data set.
@@ -149,10 +189,26 @@ impl Source {
         }
     }
 
-    /// Writes one sample; `out` has [`Source::width`] elements.
+    /// Length of a sample's first axis.
+    #[must_use]
+    pub fn length(&self, row: usize) -> u64 {
+        match &self.store {
+            Store::Ragged { starts, unit, .. } => ((starts[row + 1] - starts[row]) / (*unit).max(1)) as u64,
+            Store::Numbers(_) | Store::Bytes(..) | Store::Classes(..) => self.shape.first().copied().unwrap_or(1),
+        }
+    }
+
+    /// Writes one sample; `out` has [`Source::width`] elements. Samples of variable length fill any `out` that holds
+    /// them, with zeros behind.
     pub fn write_row(&self, row: usize, out: &mut [f32]) {
         let width = out.len();
         let range = row * width..(row + 1) * width;
+        if let Store::Ragged { values, starts, .. } = &self.store {
+            let sample = &values[starts[row]..starts[row + 1]];
+            out[..sample.len()].copy_from_slice(sample);
+            out[sample.len()..].fill(0.0);
+            return;
+        }
         match &self.store {
             Store::Numbers(values) => out.copy_from_slice(&values[range]),
             Store::Bytes(values, table) => {
@@ -164,6 +220,7 @@ impl Source {
                 out.fill(0.0);
                 out[index[row] as usize] = 1.0;
             }
+            Store::Ragged { .. } => {}
         }
     }
 }
@@ -186,6 +243,12 @@ impl Dataset {
     #[must_use]
     pub fn get(&self, name: &str) -> Option<&Source> {
         self.sources.iter().find(|s| s.name == name)
+    }
+
+    /// Place of a row in the sequence of all data rows, those that were left out included.
+    #[must_use]
+    pub fn original_row(&self, row: usize) -> usize {
+        self.dropped.iter().fold(row, |at, dropped| if *dropped <= at { at + 1 } else { at })
     }
 
     /// Tells data sets apart: FNV-1a over the number of rows and up to 4096 evenly spaced samples of every source.
@@ -227,11 +290,17 @@ pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHin
             role: raw.role,
             shape: learned.shape(),
             classes: learned.classes().map(<[String]>::to_vec),
+            variable: false,
         });
     }
     for image in collected.images {
         let classes = image.learned.classes().map(<[String]>::to_vec);
-        sources.push(ProbedSource { name: image.name, role: image.role, shape: image.shape, classes });
+        sources.push(ProbedSource { name: image.name, role: image.role, shape: image.shape, classes, variable: false });
+    }
+    for array in collected.arrays {
+        let classes = array.learned.classes().map(<[String]>::to_vec);
+        let (name, role, shape, variable) = (array.name, array.role, array.shape, array.variable);
+        sources.push(ProbedSource { name, role, shape, classes, variable });
     }
     Ok(Probe { sources, offered: collected.offered })
 }
@@ -263,6 +332,12 @@ pub fn load(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned
         }
         sources.push(image.into_source());
     }
+    for array in collected.arrays {
+        if result.source(&array.name).is_none() {
+            result.sources.push(array.learned.clone());
+        }
+        sources.push(array.into_source());
+    }
     bind::check_complete(section, wanted, &sources, &collected.offered)?;
     let rows = same_rows(&sources)?;
     let dataset = Dataset { rows, sources, dropped: collected.dropped, notes: collected.notes };
@@ -282,6 +357,7 @@ pub enum Depth {
 struct Collected {
     tables: Vec<RawSource>,
     images: Vec<idx::IdxSource>,
+    arrays: Vec<arrays::ArraySource>,
     offered: Vec<String>,
     header: Vec<String>,
     dropped: Vec<usize>,
@@ -296,18 +372,24 @@ impl Collected {
         let mut all = Collected {
             tables: Vec::new(),
             images: Vec::new(),
+            arrays: Vec::new(),
             offered: Vec::new(),
             header: Vec::new(),
             dropped: Vec::new(),
             notes: Vec::new(),
         };
         let mut rows_before = 0;
-        for supplier in &section.data {
+        // Columns are bound last: they stand for what no source bears the name of.
+        let is_csv = |s: &&SupplierSpec| matches!(s, SupplierSpec::Csv(_));
+        let (tables, named): (Vec<_>, Vec<_>) = section.data.iter().partition(is_csv);
+        let (mut inputs, mut targets) = (Vec::new(), Vec::new());
+        for supplier in named.into_iter().chain(tables) {
             match supplier {
                 SupplierSpec::Csv(spec) => {
                     let mut file = csv::CsvFile::open(spec, learned)?;
                     all.notes.extend(file.take_notes());
-                    let bound = bind::bind(&file, spec, wanted, learned)?;
+                    let rest = all.rest(&file, spec, wanted, &mut inputs, &mut targets)?;
+                    let bound = bind::bind(&file, spec, &rest, learned)?;
                     same_kind(learned, bound.iter().map(|b| b.name.as_str()), true)?;
                     all.offered.extend(file.names().iter().cloned());
                     if all.header.is_empty() {
@@ -324,10 +406,49 @@ impl Collected {
                     idx::read(images, labels, wanted, depth, &mut all.images)?;
                     same_kind(learned, all.images.iter().map(|i| i.name.as_str()), false)?;
                 }
+                SupplierSpec::Arrays { format, file } => {
+                    let offer = arrays::read(file, *format, wanted, depth, &mut all.arrays)?;
+                    all.offered.extend(offer.names);
+                    same_kind(learned, all.arrays.iter().map(|a| a.name.as_str()), false)?;
+                }
                 SupplierSpec::Unbuilt { what } => return Err(errors::not_built(what)),
             }
         }
+        all.one_kind_each()?;
         Ok(all)
+    }
+
+    /// What columns have to feed: everything that no other supplier gives.
+    fn rest<'r>(
+        &self,
+        file: &csv::CsvFile,
+        spec: &CsvSpec,
+        wanted: &Wanted<'_>,
+        inputs: &'r mut Vec<String>,
+        targets: &'r mut Vec<TargetHint>,
+    ) -> Result<Wanted<'r>> {
+        let given =
+            |name: &str| self.images.iter().any(|i| i.name == name) || self.arrays.iter().any(|a| a.name == name);
+        let columns = file.names().iter().chain(spec.columns.iter().map(|g| &g.name));
+        let clash = columns.filter_map(|c| wanted.find(c)).find(|(_, name)| given(name));
+        if let Some((_, name)) = clash {
+            return Err(errors::stacked_kinds(&name));
+        }
+        *inputs = wanted.inputs.iter().filter(|n| !given(n)).cloned().collect();
+        *targets = wanted.targets.iter().filter(|t| !given(&t.name)).cloned().collect();
+        Ok(Wanted { inputs, targets, truth: wanted.truth })
+    }
+
+    /// Sources of one name are stacked where they come from files of one kind.
+    fn one_kind_each(&self) -> Result<()> {
+        let tables = self.tables.iter().map(|t| t.name.as_str());
+        let mut names: Vec<&str> = tables.chain(self.images.iter().map(|i| i.name.as_str())).collect();
+        names.extend(self.arrays.iter().map(|a| a.name.as_str()));
+        names.sort_unstable();
+        match names.windows(2).find(|w| w[0] == w[1]) {
+            Some(twice) => Err(errors::stacked_kinds(twice[0])),
+            None => Ok(()),
+        }
     }
 }
 
@@ -342,6 +463,7 @@ fn same_rows(sources: &[Source]) -> Result<usize> {
         Store::Numbers(v) => v.len() / s.width().max(1),
         Store::Bytes(v, _) => v.len() / s.width().max(1),
         Store::Classes(v, _) => v.len(),
+        Store::Ragged { starts, .. } => starts.len().saturating_sub(1),
     };
     let Some(first) = sources.first() else { return Ok(0) };
     let rows = rows_of(first);
@@ -351,10 +473,20 @@ fn same_rows(sources: &[Source]) -> Result<usize> {
     }
 }
 
-/// The outputs whose targets a run needs: those with a loss.
+/// The targets that the losses of a run need: those of the outputs, or what a loss reads in their place. Data that
+/// several losses read is there once.
 #[must_use]
 pub fn loss_targets(run: &RunSpec) -> Vec<TargetHint> {
-    run.outputs.iter().filter(|o| o.loss.is_some()).map(TargetHint::of).collect()
+    let mut hints: Vec<TargetHint> = Vec::new();
+    for output in run.outputs.iter().filter(|o| o.loss.is_some()) {
+        if output.loss_reads.is_empty() {
+            hints.push(TargetHint::of(output));
+        }
+        hints.extend(output.loss_reads.iter().map(|name| TargetHint::named(name)));
+    }
+    let mut seen = std::collections::BTreeSet::new();
+    hints.retain(|h| seen.insert(h.name.clone()));
+    hints
 }
 
 /// A section whose data is one IDX file of images, without labels.
@@ -367,14 +499,14 @@ pub fn with_images(section: Option<&SectionSpec>, path: &str) -> SectionSpec {
     }
 }
 
-/// A section whose data is one CSV file from the command line. Columns, normalisation and file format are those of the
+/// A section whose data is one file from the command line: named arrays or CSV, by its name. For CSV columns, normalisation and file format are those of the
 /// section's own CSV supplier, else of the first of `others` that has one.
 #[must_use]
 pub fn with_file(section: Option<&SectionSpec>, others: &[Option<&SectionSpec>], path: &str) -> SectionSpec {
     let csv_of = |s: &SectionSpec| {
         s.data.iter().find_map(|d| match d {
             SupplierSpec::Csv(c) => Some(c.clone()),
-            SupplierSpec::Mnist { .. } | SupplierSpec::Unbuilt { .. } => None,
+            SupplierSpec::Mnist { .. } | SupplierSpec::Arrays { .. } | SupplierSpec::Unbuilt { .. } => None,
         })
     };
     let spec = section
@@ -383,7 +515,11 @@ pub fn with_file(section: Option<&SectionSpec>, others: &[Option<&SectionSpec>],
         .unwrap_or_else(|| CsvSpec { header: true, ..CsvSpec::default() });
     let provider = section.or_else(|| others.iter().flatten().copied().next()).map(|s| s.provider.clone());
     let file = FileSpec { path: path.to_owned(), checksum: None };
-    SectionSpec { data: vec![SupplierSpec::Csv(CsvSpec { file, ..spec })], provider: provider.unwrap_or_default() }
+    let supplier = match arrays::format_of(path) {
+        Some(format) => SupplierSpec::Arrays { format, file },
+        None => SupplierSpec::Csv(CsvSpec { file, ..spec }),
+    };
+    SectionSpec { data: vec![supplier], provider: provider.unwrap_or_default() }
 }
 
 #[cfg(test)]

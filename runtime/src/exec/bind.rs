@@ -6,8 +6,8 @@ use std::ops::Range;
 
 use super::{CONTROL_WORDS, ExecError, Executor, KEPT, StepKind, map, plan_of};
 use crate::abi::KernelFn;
-use crate::cpu::{self, LibKernel};
-use crate::dim::{Dim, MAX_SYMS, Sym};
+use crate::cpu::{self, KernelFault, LibKernel};
+use crate::dim::{Dim, MAX_SYMS, Sym, SymbolTable};
 use crate::plan::{ALIGN, Call, InputRole, LibCall, Place, Plan};
 
 /// Elementwise operations that a chunk of a generated kernel should have: about 30 µs at the 4 a nanosecond that
@@ -63,6 +63,8 @@ pub(super) struct Patch {
 
 pub(super) struct BoundLaunch {
     pub(super) bufs: Range<usize>,
+    /// Layer it came from, for faults.
+    pub(super) layer: Option<u32>,
     pub(super) call: BoundCall,
     /// For profiles: floating point operations and bytes.
     pub(super) work: (f64, f64),
@@ -136,6 +138,7 @@ impl Executor {
             }
         }
         let syms = symbols.values(sizes);
+        long_enough(symbols, &syms)?;
         let damaged = |what: String| ExecError::Plan(format!("{} step: {what}", key.step));
         let layout = arena_layout(plan, &syms)
             .ok_or(ExecError::Memory { bytes: u64::MAX, source: std::io::ErrorKind::OutOfMemory.into() })?;
@@ -221,7 +224,8 @@ impl Executor {
                     (BoundCall::Lib(kernel), work)
                 }
             };
-            bound.launches.push(BoundLaunch { bufs: first..bound.ptrs.len(), call, work });
+            let (bufs, layer) = (first..bound.ptrs.len(), launch.layer);
+            bound.launches.push(BoundLaunch { bufs, layer, call, work });
         }
         for slot in &plan.results {
             let s = span(slot.place, &bound.input_lens);
@@ -246,6 +250,20 @@ impl Executor {
         self.bounds.push(bound);
         Ok(self.bounds.len() - 1)
     }
+}
+
+/// A size that follows from another and comes out as 0 though the other is not: the samples are shorter than a window.
+fn long_enough(symbols: &SymbolTable, values: &[u64]) -> Result<(), ExecError> {
+    for s in 0..symbols.len() {
+        let Some(def) = symbols.def(Sym(s as u8)) else { continue };
+        let base = def.base.eval(values);
+        if values[s] == 0 && base != 0 {
+            let need = i128::from(def.div) - i128::from(def.add);
+            let message = format!("a sequence of length {base} is too short for a layer that needs {need}");
+            return Err(ExecError::Fault { layer: None, fault: KernelFault { sample: 0, message } });
+        }
+    }
+    Ok(())
 }
 
 /// Checks number, lengths and overlaps of a library call's buffers.

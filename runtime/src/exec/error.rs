@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use super::StepKind;
-use crate::cpu::LevelError;
+use crate::cpu::{KernelFault, LevelError};
 
 /// Why an executor could not be made, or a step could not run.
 #[derive(Debug)]
@@ -27,6 +27,13 @@ pub enum ExecError {
     NoStep(StepKind),
     /// The inputs do not fit the plan; a bug of the caller.
     Inputs(String),
+    /// A kernel refused the values of the batch. The step ended there.
+    Fault {
+        /// Index into [`crate::plan::Program::layers`] of the layer that the kernel belongs to.
+        layer: Option<u32>,
+        /// The sample and what is wrong with it.
+        fault: KernelFault,
+    },
 }
 
 impl fmt::Display for ExecError {
@@ -38,6 +45,7 @@ impl fmt::Display for ExecError {
             ExecError::Threads(e) => write!(f, "cannot start a thread: {e}"),
             ExecError::NoStep(step) => write!(f, "the program has no {step} step"),
             ExecError::Inputs(what) => write!(f, "the inputs do not fit the plan: {what}"),
+            ExecError::Fault { fault, .. } => fault.fmt(f),
         }
     }
 }
@@ -47,6 +55,7 @@ impl std::error::Error for ExecError {
         match self {
             ExecError::Cpu(e) => Some(e),
             ExecError::Memory { source, .. } | ExecError::Threads(source) => Some(source),
+            ExecError::Fault { fault, .. } => Some(fault),
             ExecError::Plan(_) | ExecError::NoStep(_) | ExecError::Inputs(_) => None,
         }
     }

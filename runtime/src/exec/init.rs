@@ -26,6 +26,11 @@ pub(super) fn fill(specs: &[StateSpec], state: &mut Region, seed: u64) {
                 let rows = spec.shape.first().map_or(1, |d| *d as usize);
                 orthogonal(values, stream, rows);
             }
+            Init::Block { value, from, to } => {
+                for (i, v) in values.iter_mut().enumerate() {
+                    *v = if (from..to).contains(&(i as u64)) { value } else { 0.0 };
+                }
+            }
         }
     }
 }

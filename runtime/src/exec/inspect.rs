@@ -3,7 +3,7 @@
 
 use std::time::Instant;
 
-use super::{BATCH, ExecError, Executor, StepKind, plan_of};
+use super::{ExecError, Executor, StepKind, plan_of};
 use crate::cpu;
 use crate::plan::{Call, Launch};
 
@@ -46,12 +46,13 @@ impl Executor {
         seed: u32,
         updates: u32,
     ) -> Result<Vec<LaunchTime>, ExecError> {
-        let b = self.prepare(step, &[(BATCH, batch)], inputs, seed, updates)?;
+        let (sizes, count) = self.all_sizes(batch);
+        let b = self.prepare(step, &sizes[..count], inputs, seed, updates)?;
         let count = self.bounds[b].launches.len();
         let mut seconds = Vec::with_capacity(count);
         for i in 0..count {
             let start = Instant::now();
-            self.launch(b, i);
+            self.launch(b, i)?;
             seconds.push(start.elapsed().as_secs_f64());
         }
         let launches = plan_of(&self.program, step).map_or(&[][..], |p| &p.launches);
@@ -78,7 +79,8 @@ impl Executor {
         seed: u32,
         updates: u32,
     ) -> Result<Diagnosis, ExecError> {
-        let b = self.prepare(step, &[(BATCH, batch)], inputs, seed, updates)?;
+        let (sizes, count) = self.all_sizes(batch);
+        let b = self.prepare(step, &sizes[..count], inputs, seed, updates)?;
         let state_len = self.state.len() / 4;
         let arena_len = self.arena.len() / 4;
         let saved = self.state.floats(0, state_len).unwrap_or(&[]).to_vec();
@@ -89,7 +91,10 @@ impl Executor {
         let mut bad = self.bad_values();
         let mut found = None;
         for i in 0..self.bounds[b].launches.len() {
-            self.launch(b, i);
+            // A kernel that refuses its input has told more than a diagnosis could.
+            if self.launch(b, i).is_err() {
+                break;
+            }
             let now = self.bad_values();
             if now.iter().any(|at| bad.binary_search(at).is_err()) {
                 found = Some(i);

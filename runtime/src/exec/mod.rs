@@ -77,6 +77,8 @@ pub struct Executor {
     bounds: Vec<Bound>,
     /// Index into `bounds` of the last step run.
     last: Option<usize>,
+    /// Values of the free symbols beside the batch, for [`Executor::run`].
+    sizes: Vec<(Sym, u64)>,
     /// Counts runs, to find the least recently used of `bounds`.
     clock: u64,
 }
@@ -114,6 +116,7 @@ impl Executor {
             control: map(0)?,
             bounds: Vec::with_capacity(KEPT),
             last: None,
+            sizes: Vec::with_capacity(MAX_SYMS),
             clock: 0,
             program,
             code,
@@ -174,7 +177,8 @@ impl Executor {
     /// `seed` and `updates` (the number of updates done so far) are what the step's random draws and schedules see.
     ///
     /// # Errors
-    /// No such step; inputs of wrong number or length; and, the first time with a batch size, no memory or a plan whose
+    /// No such step; inputs of wrong number or length; values that a kernel refuses ([`ExecError::Fault`]), after which
+    /// the state holds what the launches before it made of it; and, the first time with a batch size, no memory or a plan whose
     /// sizes contradict each other.
     pub fn run(
         &mut self,
@@ -184,7 +188,21 @@ impl Executor {
         seed: u32,
         updates: u32,
     ) -> Result<(), ExecError> {
-        self.run_sized(step, &[(BATCH, batch)], inputs, seed, updates)
+        let (sizes, count) = self.all_sizes(batch);
+        self.run_sized(step, &sizes[..count], inputs, seed, updates)
+    }
+
+    /// Gives the values of the free symbols beside the batch for the runs that follow.
+    pub fn set_sizes(&mut self, sizes: &[(Sym, u64)]) {
+        self.sizes.clear();
+        self.sizes.extend(sizes.iter().take(MAX_SYMS - 1));
+    }
+
+    /// The values of all free symbols, as far as they are known, and how many they are.
+    fn all_sizes(&self, batch: u64) -> ([(Sym, u64); MAX_SYMS], usize) {
+        let mut all = [(BATCH, batch); MAX_SYMS];
+        all[1..=self.sizes.len()].copy_from_slice(&self.sizes);
+        (all, self.sizes.len() + 1)
     }
 
     /// As [`Executor::run`] for a program with several free symbols: gives the value of each.
@@ -201,7 +219,7 @@ impl Executor {
     ) -> Result<(), ExecError> {
         let b = self.prepare(step, sizes, inputs, seed, updates)?;
         for i in 0..self.bounds[b].launches.len() {
-            self.launch(b, i);
+            self.launch(b, i)?;
         }
         Ok(())
     }
@@ -216,10 +234,11 @@ impl Executor {
         region.floats(slot.offset, slot.len).unwrap_or(&[])
     }
 
-    /// Bytes of intermediate memory a step needs for a batch size; 0 for an absent step. The steps share one arena.
+    /// Bytes of intermediate memory a step needs for a batch size and the sizes last set; 0 for an absent step. The steps share one arena.
     #[must_use]
     pub fn arena_bytes(&self, step: StepKind, batch: u64) -> u64 {
-        let values = self.program.symbols.values(&[(BATCH, batch)]);
+        let (sizes, count) = self.all_sizes(batch);
+        let values = self.program.symbols.values(&sizes[..count]);
         plan_of(&self.program, step).map_or(0, |p| bind::arena_layout(p, &values).map_or(u64::MAX, |l| l.bytes))
     }
 
@@ -270,7 +289,10 @@ impl Executor {
     }
 
     /// Runs one launch of a prepared step.
-    fn launch(&mut self, bound: usize, launch: usize) {
+    ///
+    /// # Errors
+    /// Only [`ExecError::Fault`].
+    fn launch(&mut self, bound: usize, launch: usize) -> Result<(), ExecError> {
         let bound = &self.bounds[bound];
         let launch = &bound.launches[launch];
         let bufs = &bound.ptrs[launch.bufs.clone()];
@@ -282,7 +304,7 @@ impl Executor {
                     // SAFETY: the entry belongs to the program, whose kernels stay within the buffers that the plan
                     // gives them; these are bound and alive.
                     unsafe { range.run(0, *extent) };
-                    return;
+                    return Ok(());
                 }
                 let chunks = extent.div_ceil(*chunk) as usize;
                 self.pool.parallel_for(chunks, &|i, _| {
@@ -298,9 +320,13 @@ impl Executor {
                 let io = Io { bufs, scratch: self.scratch.region.ptr().cast() };
                 // SAFETY: scratch holds `shared` bytes and `local` bytes for each thread, of the largest kernel; buffers
                 // were checked against `buffer_lens` when they were bound, the level when the executor was made.
-                unsafe { kernel.run(&par, &io) };
+                unsafe {
+                    kernel.check(&io).map_err(|fault| ExecError::Fault { layer: launch.layer, fault })?;
+                    kernel.run(&par, &io);
+                }
             }
         }
+        Ok(())
     }
 }
 

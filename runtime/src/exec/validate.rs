@@ -140,5 +140,19 @@ fn lib_dims(call: &LibCall) -> Vec<Dim> {
             input.iter().chain(output).copied().chain([*batch]).collect()
         }
         LibCall::Softmax { rows, cols, .. } | LibCall::ArgMax { rows, cols } => vec![*rows, *cols],
+        LibCall::Positions { len } => vec![*len],
+        LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) | LibCall::RnnGradBias(g) => {
+            vec![g.batch, g.steps]
+        }
+        LibCall::Part(g, _) | LibCall::PartGrad(g, _) | LibCall::Scan(g, _) | LibCall::Shift(g, _) => {
+            vec![g.batch, g.steps, g.size]
+        }
+        LibCall::Ctc(g) | LibCall::CtcGrad(g) => vec![g.batch, g.steps, g.classes, g.labels],
+        LibCall::Lengths { len, .. } => vec![*len],
+        LibCall::Concat { outer, inner, parts } => parts.iter().copied().chain([*outer, *inner]).collect(),
+        LibCall::Slice { outer, inner, size, start, len } | LibCall::Pad { outer, inner, size, start, len } => {
+            start.iter().copied().chain([*outer, *inner, *size, *len]).collect()
+        }
+        LibCall::Gather { count, .. } | LibCall::GatherGrad { count, .. } => vec![*count],
     }
 }

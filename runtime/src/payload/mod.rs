@@ -303,6 +303,7 @@ mod tests {
             test_weights: None,
             evaluate_weights: None,
             destination: None,
+            rate: Default::default(),
         };
         let plan = Plan { inputs: Vec::new(), results: Vec::new(), arena: Vec::new(), launches: Vec::new() };
         let program = Program {

@@ -3,6 +3,7 @@
 use super::engine::Engine;
 use super::metrics::{Means, Metric, Units};
 use super::progress::Bar;
+use super::scores::Scores;
 use super::stop::Stop;
 use crate::data::Learned;
 use crate::data::batch::{Feeder, Flow};
@@ -28,13 +29,16 @@ pub fn run<E: Engine>(
 ) -> Result<Option<Vec<Metric>>> {
     let mut means = Means::new(plan);
     let mut units = Units::new(plan, learned);
+    let mut scores = Scores::new(plan, &engine.program().run, learned);
     let mut bar = Bar::new(live, title.to_owned(), feeder.samples());
     let mut cut = false;
     feeder.epoch(order, 0, &mut |batch| {
         let rows = batch.rows.len();
+        engine.set_sizes(batch.sizes());
         batch.with_inputs(|inputs| -> Result<()> {
             engine.run(StepKind::Test, rows as u64, inputs, seed, updates)?;
             units.add(engine, StepKind::Test, inputs);
+            scores.add(engine, StepKind::Test, inputs);
             Ok(())
         })?;
         means.add(engine, StepKind::Test, rows);
@@ -48,5 +52,11 @@ pub fn run<E: Engine>(
     }
     let mut metrics = means.all();
     metrics.extend(units.all());
+    for (name, value) in scores.all() {
+        // The step itself counts what is right.
+        if !metrics.iter().any(|(n, _)| *n == name) {
+            metrics.push((name, value));
+        }
+    }
     Ok(Some(metrics))
 }

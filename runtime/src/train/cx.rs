@@ -9,7 +9,7 @@ use crate::data::bind::Wanted;
 use crate::data::{self, Dataset, Learned, TargetHint, Truth};
 use crate::error::{Error, Exit, Result};
 use crate::spec::{RunSpec, SectionSpec};
-use crate::weights::{self, Loaded, Meta, in_weights};
+use crate::weights::{self, Loaded, Meta};
 
 /// Facts about the program that the engine does not know.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -138,13 +138,13 @@ pub fn section(run: &RunSpec, which: Section, file: Option<&str>, batch_size: Op
 fn check_kind(path: &str) -> Result<()> {
     let lower = path.to_lowercase();
     let plain = lower.strip_suffix(".gz").unwrap_or(&lower);
-    let known = [".csv", ".tsv", ".txt"].iter().any(|e| plain.ends_with(e));
+    let known = [".csv", ".tsv", ".txt"].iter().any(|e| plain.ends_with(e)) || data::arrays::format_of(path).is_some();
     let special = std::fs::metadata(data::file::expand(path)).is_ok_and(|m| !m.is_file());
     if known || special {
         return Ok(());
     }
-    Err(Error::new(Exit::Usage, "data-kind", format!("`{path}` is no CSV file by its name"))
-        .help("data files on the command line end in .csv, .tsv or .txt, also with .gz after it, or are IDX images"))
+    Err(Error::new(Exit::Usage, "data-kind", format!("`{path}` is no data file by its name"))
+        .help("data files on the command line end in .csv, .tsv, .txt, .npz, .npy, .pkl or .jsonl, or are IDX images"))
 }
 
 /// Loads a section for this program.
@@ -157,17 +157,59 @@ pub fn load(
     truth: Truth,
     learned: Option<&Learned>,
 ) -> Result<(Dataset, Learned)> {
-    let inputs: Vec<String> = run.inputs.iter().map(|i| i.name.clone()).collect();
-    let targets: Vec<TargetHint> = data::loss_targets(run);
-    data::load(section, &Wanted { inputs: &inputs, targets: &targets, truth }, learned)
+    load_with(run, section, None, truth, learned)
 }
 
-/// Reads a weights file into the engine.
+/// As [`load`], with one more source that is read like an input.
 ///
 /// # Errors
-/// Those of [`weights::load`].
+/// As [`load`].
+pub fn load_with(
+    run: &RunSpec,
+    section: &SectionSpec,
+    more: Option<&str>,
+    truth: Truth,
+    learned: Option<&Learned>,
+) -> Result<(Dataset, Learned)> {
+    let inputs = run.inputs.iter().map(|i| i.name.clone()).chain(more.map(str::to_owned));
+    let inputs: Vec<String> = inputs.collect();
+    let targets: Vec<TargetHint> = data::loss_targets(run);
+    let found = data::load(section, &Wanted { inputs: &inputs, targets: &targets, truth }, learned)?;
+    check_classes(run, &found.0)?;
+    Ok(found)
+}
+
+/// Targets that hold numbers of classes must hold those of the output.
+fn check_classes(run: &RunSpec, data: &Dataset) -> Result<()> {
+    for output in run.outputs.iter().filter(|o| o.loss.as_deref() == Some("categorical_crossentropy")) {
+        let Some(source) = data.get(&output.name).filter(|s| s.role == data::Role::Target) else { continue };
+        let Some(&classes) = output.shape.last() else { continue };
+        let places: u64 = output.shape.iter().rev().skip(1).product();
+        let wide = matches!(source.store, data::Store::Classes(..)) || source.width() as u64 != places;
+        if wide || classes <= 1 {
+            continue;
+        }
+        let mut row = vec![0.0; source.width()];
+        for i in 0..data.rows {
+            source.write_row(i, &mut row);
+            #[expect(clippy::cast_precision_loss, reason = "a layer has far fewer than 2^24 units")]
+            let wrong = row.iter().find(|x| x.fract() != 0.0 || !(0.0..classes as f32).contains(*x));
+            if let Some(x) = wrong {
+                let message = format!("`{}` is {x} in row {} of the data, which is no class", output.name, i + 1);
+                return Err(Error::data("unseen-class", message)
+                    .help(format!("the output has {classes} classes: whole numbers from 0 to {}", classes - 1)));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads a weights file, or one of Kur's weight folders, into the engine.
+///
+/// # Errors
+/// Those of [`weights::read`].
 pub fn restore<E: Engine>(engine: &mut E, path: &Path) -> Result<Option<Meta>> {
-    let loaded: Loaded<Meta> = weights::load(path, engine.program(), in_weights)?;
+    let loaded: Loaded<Meta> = weights::read(path, engine.program())?;
     put(engine, &loaded);
     Ok(loaded.meta)
 }

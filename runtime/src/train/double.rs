@@ -56,6 +56,7 @@ pub(crate) fn run_spec(name: &str) -> RunSpec {
         test_weights: None,
         evaluate_weights: None,
         destination: None,
+        rate: Default::default(),
     }
 }
 
@@ -100,6 +101,8 @@ pub(crate) fn linear(run: RunSpec) -> Linear {
                 shape: vec![1],
                 softmax: false,
                 loss: Some("mean_squared_error".into()),
+                loss_reads: Vec::new(),
+                metrics: Vec::new(),
             }],
             ..run
         },

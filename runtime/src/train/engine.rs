@@ -2,12 +2,13 @@
 //! ships; tests use a small model computed by hand.
 
 use crate::cpu::level::LevelError;
+use crate::dim::Sym;
 use crate::error::{Error, Exit};
 use crate::exec::{ExecError, Executor, LaunchTime, StepKind};
 use crate::payload::PayloadError;
 use crate::plan::Program;
 
-/// A failed step: always a defect or a broken system, never the user's data.
+/// A failed step: values that a layer cannot take (with [`Error::sample`]), a defect, or a broken system.
 pub type RunError = Error;
 
 /// Runs the steps of one program over memory it owns.
@@ -23,6 +24,10 @@ pub trait Engine {
 
     /// The same, writable.
     fn state_mut(&mut self, index: usize) -> &mut [f32];
+
+    /// Gives the sizes, beside the number of samples, that the following runs have; those of
+    /// [`crate::data::batch::Batch::sizes`].
+    fn set_sizes(&mut self, _sizes: &[(Sym, u64)]) {}
 
     /// Runs a step for `batch` samples. `inputs` follow the plan's slots whose role is not control; `updates` counts
     /// the train steps done before this one.
@@ -82,8 +87,12 @@ impl Engine for Executor {
         Executor::state_mut(self, index)
     }
 
+    fn set_sizes(&mut self, sizes: &[(Sym, u64)]) {
+        Executor::set_sizes(self, sizes);
+    }
+
     fn run(&mut self, step: StepKind, batch: u64, inputs: &[&[f32]], seed: u32, updates: u32) -> Result<(), RunError> {
-        Executor::run(self, step, batch, inputs, seed, updates).map_err(Error::from)
+        Executor::run(self, step, batch, inputs, seed, updates).map_err(|e| run_error(Executor::program(self), e))
     }
 
     fn result(&self, step: StepKind, index: usize) -> &[f32] {
@@ -116,8 +125,19 @@ impl Engine for Executor {
         seed: u32,
         updates: u32,
     ) -> Result<Vec<LaunchTime>, RunError> {
-        Executor::profile(self, step, batch, inputs, seed, updates).map_err(Error::from)
+        Executor::profile(self, step, batch, inputs, seed, updates).map_err(|e| run_error(Executor::program(self), e))
     }
+}
+
+/// An error of a step with the layer that it is about.
+fn run_error(program: &Program, error: ExecError) -> Error {
+    let layer = match &error {
+        ExecError::Fault { layer, .. } => layer.and_then(|i| program.layers.get(i as usize)),
+        _ => None,
+    };
+    let help = layer.map(|l| format!("layer `{}` ({}, line {} of the Kurfile) reads it", l.name, l.kind, l.line));
+    let error = Error::from(error);
+    help.into_iter().fold(error, Error::help)
 }
 
 impl From<ExecError> for Error {
@@ -134,6 +154,7 @@ impl From<ExecError> for Error {
             ExecError::Threads(_) => {
                 Error::new(Exit::Run, "no-threads", message).help("ask for fewer with `--threads`")
             }
+            ExecError::Fault { fault, .. } => Error::data("bad-value", fault.message).of_sample(fault.sample),
             ExecError::NoStep(_) => Error::new(Exit::Kurfile, "no-loss", message),
         }
     }

@@ -173,6 +173,7 @@ impl<E: Engine> Trainer<'_, E> {
         self.feeder.epoch(order, first, &mut |batch| {
             let rows = batch.rows.len();
             let updates = u32::try_from(progress.updates).unwrap_or(u32::MAX);
+            engine.set_sizes(batch.sizes());
             batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, updates))?;
             progress.updates += 1;
             done = batch.number + 1;
@@ -210,6 +211,9 @@ impl<E: Engine> Trainer<'_, E> {
         if let Some(loss) = loss.filter(|l| !l.is_finite()) {
             return Err(diverged(self.engine.program(), loss, epoch, None, None));
         }
+        if let Some(loss) = loss.or(means.loss()) {
+            self.plateau(loss);
+        }
         if let Some(loss) = means.loss()
             && self.progress.best_train.is_none_or(|best| loss < best)
         {
@@ -233,6 +237,30 @@ impl<E: Engine> Trainer<'_, E> {
             last.save(self.engine, &self.meta, &self.progress, self.console)?;
         }
         Ok(())
+    }
+
+    /// Lowers the learning rate when the loss has not become lower for long enough. Both numbers live in the optimizer's
+    /// state, so that they are saved with it.
+    #[expect(clippy::cast_possible_truncation, reason = "states are f32")]
+    fn plateau(&mut self, loss: f64) {
+        let program = self.engine.program();
+        let Some(spec) = program.run.rate.plateau.clone() else { return };
+        let find = |name: &str| program.state.iter().position(|s| s.name == name);
+        let (Some(factor), Some(seen)) = (find(&spec.state), find(&spec.seen)) else { return };
+        let [best, waited] = self.engine.state(seen) else { return };
+        let (lower, waited) = (*waited < 0.0 || (loss as f32) < *best, waited.max(0.0) + 1.0);
+        let drops = !lower && f64::from(waited) >= f64::from(spec.patience);
+        let now = if lower { [loss as f32, 0.0] } else { [*best, if drops { 0.0 } else { waited }] };
+        self.engine.state_mut(seen).copy_from_slice(&now);
+        if drops && let [share] = self.engine.state_mut(factor) {
+            *share = (f64::from(*share) * spec.factor) as f32;
+            let rate = f64::from(*share);
+            self.console.note(&format!(
+                "the loss did not fall for {} epochs; the learning rate is now {} of its first size",
+                spec.patience,
+                show(rate)
+            ));
+        }
     }
 
     fn validate(&mut self, epoch: u64) -> Result<Option<Vec<Metric>>> {

@@ -11,6 +11,7 @@ mod epochs;
 pub mod metrics;
 pub mod progress;
 pub mod save;
+pub mod scores;
 pub mod stop;
 pub mod tables;
 
@@ -64,7 +65,7 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
     }
     let start = Start::find(cx, &paths, options)?;
     let section = cx::section(&run, Section::Train, options.data.as_deref(), options.batch_size)?;
-    let (data, learned) = cx::load(&run, &section, Truth::Required, start.learned())?;
+    let (data, learned) = cx::load_with(&run, &section, run.rate.source.as_deref(), Truth::Required, start.learned())?;
     let validation = validation(&run, &learned, options.batch_size)?;
     cx.say_unbuilt(&run, &["train", "validate"]);
     for note in data.notes.iter().chain(validation.iter().flat_map(|(_, d)| &d.notes)) {
@@ -73,12 +74,13 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
     let seed = options.seed.or(start.meta.as_ref().map(|m| m.seed)).unwrap_or(run.seed);
     let program = cx.engine.program();
     let no_step = || Error::internal("the program has no train step");
-    let feeder = Feeder::new(program.train.as_ref().ok_or_else(no_step)?, &data, &learned, &section.provider)?;
+    let feeder =
+        Feeder::new(&program.symbols, program.train.as_ref().ok_or_else(no_step)?, &data, &learned, &section.provider)?;
     let order = if section.provider.randomize { Order::shuffled(data.rows, seed, 0) } else { Order::file(data.rows) };
     let validation = match &validation {
         Some((section, data)) => {
             let plan = program.test.as_ref().ok_or_else(no_step)?;
-            let feeder = Feeder::new(plan, data, &learned, &section.provider)?;
+            let feeder = Feeder::new(&program.symbols, plan, data, &learned, &section.provider)?;
             // Without a limit every row is seen, so the order would change nothing but rounding.
             let draws = section.provider.randomize && section.provider.num_batches.is_some();
             let rows = data.rows;
@@ -180,7 +182,7 @@ impl Start {
             }
             return Ok(Start::default());
         }
-        let mut loaded: Loaded<Meta> = weights::load(initial, cx.engine.program(), in_weights)?;
+        let mut loaded: Loaded<Meta> = weights::read(initial, cx.engine.program())?;
         let beside = optimizer_path(initial);
         let mut doubt = None;
         let optimizer = match beside.exists().then(|| weights::load(&beside, cx.engine.program(), in_optimizer)) {

@@ -5,6 +5,7 @@
 //! [`Progress`] of training, so that training goes on as if it had never stopped. One metadata entry, because the
 //! format does not fix the order of several and equal runs must give equal bytes.
 
+pub mod folder;
 pub mod paths;
 
 use std::borrow::Cow;
@@ -191,6 +192,14 @@ fn holds_something_else(path: &Path) -> bool {
     read.is_err() || head[8] != b'{' || header > 100_000_000
 }
 
+/// Reads the weights of a program: a file, or one of Kur's weight folders.
+///
+/// # Errors
+/// Those of [`load`] and [`folder::load`].
+pub fn read(path: &Path, program: &Program) -> Result<Loaded<Meta>> {
+    if path.is_dir() { folder::load(path, program) } else { load(path, program, in_weights) }
+}
+
 /// Reads a file and checks that it has exactly the tensors that `wants` chooses.
 ///
 /// # Errors
@@ -238,8 +247,9 @@ pub fn load<M: DeserializeOwned>(path: &Path, program: &Program, wants: fn(&Stat
 }
 
 fn weight_folder(shown: &str) -> Error {
-    Error::new(crate::error::Exit::Run, "weight-folder", format!("`{shown}` is a folder, not a weights file"))
-        .help("Kur's own weight folders cannot be read yet; name a safetensors file")
+    Error::new(crate::error::Exit::Run, "weight-folder", format!("`{shown}` is a folder, not a weights file")).help(
+        "Kur's own weight folders are read, not written: `weights: {initial: FOLDER, last: FILE}` starts from one",
+    )
 }
 
 /// Lists how the file's tensors differ from those of the program.
@@ -313,4 +323,4 @@ fn bytes_of(values: &[f32]) -> &[u8] {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

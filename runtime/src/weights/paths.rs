@@ -57,7 +57,8 @@ pub fn default_path(stem: &str) -> PathBuf {
     PathBuf::from(format!("{stem}.safetensors"))
 }
 
-/// Weight files of `train`. `--weights FILE` replaces where training starts and ends; what the Kurfile keeps as best
+/// Weight files of `train`. `--weights FILE` replaces where training starts and ends (`--weights FOLDER` only where it
+/// starts; it ends in `FOLDER.safetensors`); what the Kurfile keeps as best
 /// under a name of its own stays.
 #[must_use]
 pub fn for_training(run: &RunSpec, given: Option<&str>, stem: &str) -> TrainPaths {
@@ -72,13 +73,15 @@ pub fn for_training(run: &RunSpec, given: Option<&str>, stem: &str) -> TrainPath
     };
     if let Some(given) = given {
         let own = |p: Option<PathBuf>, start: &Option<PathBuf>| p.filter(|p| Some(p) != start.as_ref());
-        let file = Some(expand(given));
+        let file = expand(given);
+        // Kur's folders are read, never written: what is trained from one goes beside it.
+        let last = if file.is_dir() { beside(&file) } else { file.clone() };
         return TrainPaths {
             best_train: own(paths.best_train, &paths.initial),
             best_valid: own(paths.best_valid, &paths.initial),
-            initial: file.clone(),
+            initial: Some(file),
             must_exist: false,
-            last: file,
+            last: Some(last),
         };
     }
     if paths == TrainPaths::default() {
@@ -86,6 +89,12 @@ pub fn for_training(run: &RunSpec, given: Option<&str>, stem: &str) -> TrainPath
         paths.last = paths.initial.clone();
     }
     paths
+}
+
+/// The file beside a weight folder: `FOLDER.safetensors`.
+fn beside(folder: &Path) -> PathBuf {
+    let name = folder.file_name().map_or_else(|| "weights".into(), |n| n.to_string_lossy().into_owned());
+    folder.with_file_name(format!("{name}.safetensors"))
 }
 
 /// The weights of `test`, `evaluate` and `predict`: the command line, else the section, else what training keeps (best
@@ -157,6 +166,7 @@ mod tests {
             test_weights: None,
             evaluate_weights: None,
             destination: None,
+            rate: Default::default(),
         }
     }
 

@@ -5,7 +5,7 @@ use crate::dim::SymbolTable;
 use crate::plan::{Init, Plan};
 use crate::spec::RunSpec;
 
-fn program(states: &[(&str, &[u64], StateRole)]) -> Program {
+pub(crate) fn program(states: &[(&str, &[u64], StateRole)]) -> Program {
     let state = states
         .iter()
         .map(|(name, shape, role)| StateSpec {
@@ -42,6 +42,7 @@ fn program(states: &[(&str, &[u64], StateRole)]) -> Program {
             test_weights: None,
             evaluate_weights: None,
             destination: None,
+            rate: Default::default(),
         },
     }
 }

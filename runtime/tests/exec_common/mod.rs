@@ -162,6 +162,7 @@ pub(crate) fn program() -> Program {
             test_weights: None,
             evaluate_weights: None,
             destination: None,
+            rate: Default::default(),
         },
     }
 }

@@ -67,6 +67,7 @@ pub struct Engine<'w> {
     files: files::Files,
     world: &'w dyn World,
     dir: String,
+    undefined: Undefined,
     /// Work done so far, out of [`TOTAL_FUEL`].
     spent: Cell<u64>,
     /// The report that there was too much work; nothing is rendered any more then.
@@ -101,7 +102,13 @@ impl<'w> Engine<'w> {
         let files = files::Files::default();
         files.add(&mut env, world.gpu_count());
         let dir = path.rfind('/').map_or("", |n| &path[..=n]).to_owned();
-        Engine { env, files, world, dir, spent: Cell::new(0), stopped: Cell::new(None) }
+        Engine { env, files, world, dir, undefined, spent: Cell::new(0), stopped: Cell::new(None) }
+    }
+
+    /// What names that are not defined give.
+    #[must_use]
+    pub fn undefined(&self) -> Undefined {
+        self.undefined
     }
 
     /// Counts work; an error when the templates of this Kurfile have done too much of it.
@@ -182,7 +189,8 @@ impl<'w> Engine<'w> {
                     }
                 }
             } else {
-                text.clone()
+                // What the engine strips is one line end a round.
+                text.trim_end_matches('\n').to_owned()
             };
             if rendered.len() > MAX_TEXT {
                 return Err(sink.fail(report::too_long(value)));
@@ -328,9 +336,9 @@ impl Deep<'_> {
     }
 }
 
-/// Whether Jinja would change the text: it has a tag, or a line end at its end, which Jinja strips.
+/// Whether the text has a tag. Jinja strips the line end of the last line as well; all of them go away in time.
 fn needs_render(text: &str) -> bool {
-    text.contains("{{") || text.contains("{%") || text.contains("{#") || text.ends_with('\n')
+    text.contains("{{") || text.contains("{%") || text.contains("{#")
 }
 
 /// Gives a literal and all its parts the history of the scalar it was read from.

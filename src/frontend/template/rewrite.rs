@@ -19,27 +19,8 @@ const CLOSE_LIST: &str = ")|_list)";
 /// The same for a factor or summand.
 const CLOSE_TERM: &str = ")|_list";
 
-/// Words that end an operand.
-const WORDS: &[&str] = &[
-    "and",
-    "or",
-    "not",
-    "if",
-    "else",
-    "elif",
-    "in",
-    "for",
-    "set",
-    "call",
-    "with",
-    "macro",
-    "filter",
-    "do",
-    "import",
-    "include",
-    "recursive",
-    "print",
-];
+/// Operators that are words. Elsewhere than between operands they are names: `conv.if`, `x | in`.
+const OPERATORS: &[&str] = &["and", "or", "not", "if", "else", "in"];
 
 /// Template text with what was inserted into it.
 #[derive(Debug, PartialEq)]
@@ -124,6 +105,8 @@ struct Frame {
     primary: Option<usize>,
     /// Whether it is a product, or a `+` stands before it.
     term: bool,
+    /// Whether it is what a test is asked with (`x is divisibleby y`), which takes nothing in brackets.
+    tested: bool,
 }
 
 struct Scanner<'a> {
@@ -145,6 +128,8 @@ impl Scanner<'_> {
             self.at += 1;
         }
         let mut previous = "";
+        // The word that says what kind of tag it is.
+        let mut keyword = end == "%}";
         loop {
             let rest = &self.text[self.at..];
             let c = rest.chars().next()?;
@@ -160,7 +145,28 @@ impl Scanner<'_> {
             let len = token(rest)?;
             let word = &rest[..len];
             let operand = self.last_end.is_some();
+            let is_word = word.starts_with(|c: char| c.is_alphabetic() || c == '_');
+            // Part of the operand before: an attribute, a filter, a test.
+            let part = matches!(previous, "." | "|" | "is");
             match word {
+                _ if std::mem::take(&mut keyword) => {}
+                "not" if previous == "is" => {
+                    self.at += len;
+                    continue;
+                }
+                w if is_word && !part && (OPERATORS.contains(&w) || operand && w != "is") => {
+                    let tested = operand && self.frames.last().is_some_and(|f| f.tested) && !OPERATORS.contains(&w);
+                    if tested {
+                        self.last_end = Some(self.at + len);
+                    } else {
+                        self.boundary()?;
+                        if !OPERATORS.contains(&w) {
+                            // The word stands for itself: `recursive`, or a name after a word that is none.
+                            self.begin();
+                            self.last_end = Some(self.at + len);
+                        }
+                    }
+                }
                 "~" => self.tilde()?,
                 "(" | "[" | "{" => {
                     if !operand {
@@ -181,18 +187,24 @@ impl Scanner<'_> {
                 "," | ":" | "=" | "==" | "!=" | "<" | ">" | "<=" | ">=" => self.boundary()?,
                 "+" if operand => self.plus()?,
                 "-" if operand => self.boundary()?,
-                "not" if previous == "is" => {}
-                w if WORDS.contains(&w) => self.boundary()?,
+                // Arguments that are a list: `f(*x)`.
+                "*" | "**" if !operand => {}
                 _ => {
                     self.begin();
                     // After a dot or a bar, and after an operator, more must follow.
                     let open = ["|", ".", "*", "/", "//", "%", "**", "-", "+", "is"].contains(&word);
                     if word == "*" && operand {
                         self.term();
-                    } else if word == "|" {
+                    }
+                    if word == "|" || word == "is" {
                         self.primary(None);
-                    } else if !open && !operand && previous != "." && previous != "|" {
+                    } else if !open && !operand && !part {
                         self.primary(Some(self.at));
+                    }
+                    if previous == "is"
+                        && let Some(frame) = self.frames.last_mut()
+                    {
+                        frame.tested = true;
                     }
                     self.last_end = if open { None } else { Some(self.at + len) };
                 }
@@ -263,6 +275,8 @@ impl Scanner<'_> {
     fn boundary(&mut self) -> Option<()> {
         let frame = self.frames.last_mut()?;
         let (start, joined) = (frame.start.take(), std::mem::take(&mut frame.joined));
+        frame.tested = false;
+        frame.primary = None;
         if std::mem::take(&mut frame.term) {
             self.wrap(start?, CLOSE_TERM)?;
         }
@@ -330,6 +344,18 @@ mod tests {
             ("{{ f(x)[y[0]][1:] }}", "{{ ((((f(x))|_list)[((y)|_list)[0]])|_list)[1:] }}"),
             ("{{ a | f('(')[0] }}{{ -f(x)[0] }}", "{{ a | f('(')[0] }}{{ -((f(x))|_list)[0] }}"),
             ("{{ f(*x) + -[1] * 2 if +a }}", "{{ (f(*x))|_list + (-[1] * 2)|_list if +a }}"),
+            ("{{ a.filter[0] * 2 + set }}", "{{ (((a.filter)|_list)[0] * 2)|_list + (set)|_list }}"),
+            ("{{ x is divisibleby y[0] and z[0] * 1 }}", "{{ x is divisibleby y[0] and (((z)|_list)[0] * 1)|_list }}"),
+            ("{{ x is divisibleby y ~ z }}", "{{ (x is divisibleby y)|string ~ (z)|string }}"),
+            ("{{ f(*a + [7]) }}", "{{ f(*(a)|_list + ([7])|_list) }}"),
+            ("{{ include ~ 'x' }}", "{{ (include)|string ~ ('x')|string }}"),
+            ("{% for i in a[1:] + b recursive %}", "{% for i in (((a)|_list)[1:])|_list + (b)|_list recursive %}"),
+            ("{% set if_ = m.if ~ n.else %}", "{% set if_ = (m.if)|string ~ (n.else)|string %}"),
+            ("{% filter f(a * 2) %}", "{% filter f((a * 2)|_list) %}"),
+            (
+                "{{ x is not in(a + b) or not y ~ 1 }}",
+                "{{ x is not in((a)|_list + (b)|_list) or not (y)|string ~ (1)|string }}",
+            ),
             ("{{ a[0] ~ b }}{{ f() }}", "{{ (((a)|_list)[0])|string ~ (b)|string }}{{ f() }}"),
             ("~ {{ a }} {# ~ #} {{ b ~ c }}", "~ {{ a }} {# ~ #} {{ (b)|string ~ (c)|string }}"),
         ];

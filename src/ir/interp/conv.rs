@@ -1,5 +1,6 @@
 //! Convolution and pooling by their definitions, for one to three spatial axes.
 
+use kur_runtime::plan::padding;
 use ndarray::{ArrayD, IxDyn};
 
 use super::super::op::{ConvAttrs, PoolAttrs};
@@ -23,14 +24,14 @@ fn cell(
     o: &[usize],
     k: &[usize],
     stride: &[u32],
-    pad: &[u32],
+    pad: &[usize],
     dilation: Option<&[u32]>,
     size: &[usize],
 ) -> Option<Vec<usize>> {
     let mut out = Vec::with_capacity(o.len());
     for i in 0..o.len() {
         let tap = k[i] * dilation.map_or(1, |d| d[i] as usize);
-        let at = (o[i] * stride[i] as usize + tap).checked_sub(pad[i] as usize)?;
+        let at = (o[i] * stride[i] as usize + tap).checked_sub(pad[i])?;
         if at >= size[i] {
             return None;
         }
@@ -49,13 +50,16 @@ fn join(n: usize, mid: &[usize], c: usize) -> Vec<usize> {
 /// Calls `f(x index, w index, y index)` for every product of the convolution.
 fn visit(a: &ConvAttrs, x: &[usize], w: &[usize], y: &[usize], mut f: impl FnMut(&[usize], &[usize], &[usize])) {
     let d = a.stride.len();
+    let pad = padded(&a.pad, &x[1..=d], &y[1..=d], |i| ((w[i].max(1) - 1) * a.dilation[i] as usize + 1, a.stride[i]));
+    let per_group = (w[d + 1] / a.groups as usize).max(1);
     for yi in indices(y) {
         for k in indices(&w[..d]) {
-            let Some(at) = cell(&yi[1..=d], &k, &a.stride, &a.pad, Some(&a.dilation), &x[1..=d]) else { continue };
+            let Some(at) = cell(&yi[1..=d], &k, &a.stride, &pad, Some(&a.dilation), &x[1..=d]) else { continue };
             for c in 0..w[d] {
                 let mut wi = k.clone();
                 wi.extend([c, yi[d + 1]]);
-                f(&join(yi[0], &at, c), &wi, &yi);
+                let group = yi[d + 1] / per_group;
+                f(&join(yi[0], &at, group * w[d] + c), &wi, &yi);
             }
         }
     }
@@ -79,12 +83,22 @@ pub(super) fn grad_weight(a: &ConvAttrs, x: &ArrayD<f64>, gy: &ArrayD<f64>, shap
     gw
 }
 
+/// The padding before each axis; `window` gives reach and stride.
+fn padded(given: &[u32], x: &[usize], y: &[usize], window: impl Fn(usize) -> (usize, u32)) -> Vec<usize> {
+    let one = |i: usize| {
+        let (reach, stride) = window(i);
+        padding(given[i], x[i], y[i], reach, stride as usize)
+    };
+    (0..given.len()).map(one).collect()
+}
+
 /// The real cells of the window of output cell `yi`.
-fn window(a: &PoolAttrs, yi: &[usize], x: &[usize]) -> Vec<Vec<usize>> {
+fn window(a: &PoolAttrs, yi: &[usize], x: &[usize], y: &[usize]) -> Vec<Vec<usize>> {
     let d = a.stride.len();
+    let pad = padded(&a.pad, &x[1..=d], &y[1..=d], |i| (a.window[i] as usize, a.stride[i]));
     let size: Vec<usize> = a.window.iter().map(|w| *w as usize).collect();
     indices(&size)
-        .filter_map(|k| cell(&yi[1..=d], &k, &a.stride, &a.pad, None, &x[1..=d]))
+        .filter_map(|k| cell(&yi[1..=d], &k, &a.stride, &pad, None, &x[1..=d]))
         .map(|at| join(yi[0], &at, yi[d + 1]))
         .collect()
 }
@@ -105,7 +119,7 @@ fn winner(x: &ArrayD<f64>, cells: &[Vec<usize>]) -> usize {
 pub(super) fn pool(a: &PoolAttrs, x: &ArrayD<f64>, shape: &[usize]) -> ArrayD<f64> {
     ArrayD::from_shape_fn(IxDyn(shape), |ix| {
         let yi: Vec<usize> = (0..shape.len()).map(|i| ix[i]).collect();
-        let cells = window(a, &yi, x.shape());
+        let cells = window(a, &yi, x.shape(), shape);
         if a.average {
             cells.iter().map(|c| x[&c[..]]).sum::<f64>() / cells.len() as f64
         } else {
@@ -118,7 +132,7 @@ pub(super) fn pool(a: &PoolAttrs, x: &ArrayD<f64>, shape: &[usize]) -> ArrayD<f6
 pub(super) fn pool_grad(a: &PoolAttrs, x: &ArrayD<f64>, gy: &ArrayD<f64>) -> ArrayD<f64> {
     let mut gx = ArrayD::zeros(x.raw_dim());
     for yi in indices(gy.shape()) {
-        let cells = window(a, &yi, x.shape());
+        let cells = window(a, &yi, x.shape(), gy.shape());
         let g = gy[&yi[..]];
         if a.average {
             for c in &cells {

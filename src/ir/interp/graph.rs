@@ -2,7 +2,7 @@
 //! every result. Nothing is optimised; each operation is written as its definition.
 
 use kur_runtime::abi::rng;
-use kur_runtime::dim::Sym;
+use kur_runtime::dim::{Dim, Sym};
 use kur_runtime::plan::InputRole;
 use ndarray::{ArrayD, Axis, IxDyn};
 
@@ -10,7 +10,10 @@ use super::super::graph::{Graph, NodeId, Role};
 use super::super::kernel::{ReduceOp, ScalarOp};
 use super::super::op::{Control, Op};
 use super::conv;
+use super::ctc;
 use super::kernel::apply;
+use super::rnn;
+use super::steps;
 
 /// What a run reads.
 #[derive(Clone, Debug, Default)]
@@ -134,6 +137,7 @@ fn eval(g: &Graph, id: NodeId, inputs: &Inputs, sizes: &[u64], values: &[ArrayD<
             }
             v
         }
+        Op::Positions => ArrayD::from_shape_fn(IxDyn(&shape), |at| f64::from(u32::try_from(at[0]).unwrap_or(u32::MAX))),
         Op::ArgMax => {
             let v = arg(0);
             let last = Axis(v.ndim() - 1);
@@ -148,7 +152,71 @@ fn eval(g: &Graph, id: NodeId, inputs: &Inputs, sizes: &[u64], values: &[ArrayD<
             })
             .insert_axis(last)
         }
+        Op::Rnn(a) => rnn::forward(a, arg(0), arg(1), (node.args.len() > 2).then(|| arg(2)), &shape),
+        Op::RnnGrad(a, of) => rnn::grad(a, *of, arg(0), arg(1), arg(2), &shape),
+        Op::RnnGradWeight(a) => rnn::grad_weight(a, arg(0), arg(1), &shape),
+        Op::RnnGradBias(a) => rnn::grad_bias(a, arg(0), arg(1), &shape),
+        Op::Part(p) => steps::part(*p, arg(0), &shape),
+        Op::PartGrad(p) => steps::part_grad(*p, arg(0), &shape),
+        Op::Scan { reverse } => steps::scan(*reverse, arg(0), arg(1)),
+        Op::Shift { reverse } => steps::shift(*reverse, arg(0)),
+        Op::Ctc { blank_first } => ctc::losses(*blank_first, [arg(0), arg(1), arg(2), arg(3)])?,
+        Op::CtcGrad { blank_first } => ctc::grad(*blank_first, [arg(0), arg(1), arg(2), arg(3)], arg(4))?,
+        Op::Lengths { window, stride } => arg(0).mapv(|x| steps::length(x, window, stride)),
+        Op::Concat { axis } => {
+            let parts: Vec<_> = node.args.iter().map(|a| values[a.index()].view()).collect();
+            ndarray::concatenate(Axis(*axis), &parts).map_err(|e| e.to_string())?
+        }
+        Op::Slice { axis, start } => {
+            let (first, len) = (sum(start, sizes), shape[*axis]);
+            if first.checked_add(len).is_none_or(|end| end > arg(0).shape()[*axis]) {
+                return Err("a part reaches beyond its axis".to_owned());
+            }
+            arg(0).slice_axis(Axis(*axis), (first..first + len).into()).to_owned()
+        }
+        Op::Pad { axis, start } => {
+            let (first, len) = (sum(start, sizes), arg(0).shape()[*axis]);
+            if first.checked_add(len).is_none_or(|end| end > shape[*axis]) {
+                return Err("a part reaches beyond its axis".to_owned());
+            }
+            let mut v = ArrayD::zeros(IxDyn(&shape));
+            v.slice_axis_mut(Axis(*axis), (first..first + len).into()).assign(arg(0));
+            v
+        }
+        Op::Gather => {
+            let (table, index) = (arg(0), arg(1));
+            let mut data = Vec::new();
+            for i in index {
+                data.extend(table.index_axis(Axis(0), table_row(*i, table.shape()[0])?).iter().copied());
+            }
+            ArrayD::from_shape_vec(IxDyn(&shape), data).map_err(|e| e.to_string())?
+        }
+        Op::GatherGrad => {
+            let mut v = ArrayD::zeros(IxDyn(&shape));
+            let gy = standard(arg(1)).into_shape_with_order((arg(0).len(), shape[1])).map_err(|e| e.to_string())?;
+            for (i, g) in arg(0).iter().zip(gy.rows()) {
+                let mut row = v.index_axis_mut(Axis(0), table_row(*i, shape[0])?);
+                row += &g;
+            }
+            v
+        }
     })
+}
+
+fn sum(dims: &[Dim], sizes: &[u64]) -> usize {
+    dims.iter().fold(0, |a, d| a.saturating_add(to_usize(d.eval(sizes))))
+}
+
+/// The row that an index means.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked against the rows first")]
+fn table_row(index: f64, rows: usize) -> Result<usize, String> {
+    #[expect(clippy::cast_precision_loss, reason = "tables have at most 2^24 rows")]
+    let inside = index.trunc() >= 0.0 && index.trunc() < rows as f64;
+    if inside {
+        Ok(index.trunc() as usize)
+    } else {
+        Err(format!("the index {index} is outside a table of {rows} rows"))
+    }
 }
 
 fn first(a: &ArrayD<f64>) -> f64 {

@@ -2,15 +2,16 @@
 //! is refused with its line.
 
 use kur_runtime::dim::{Dim, SymDef, SymbolTable};
-use kur_runtime::plan::{Init, InputRole, StateRole};
+use kur_runtime::plan::{CellActivation, Init, InputRole, PartOf, RnnCell, RnnGradOf, StateRole, StepPick};
 use pest::Parser as _;
 use pest::iterators::Pair;
 
 use super::super::graph::{Graph, GraphResult, Layer, LayerRef, Node, NodeId, Role, State};
 use super::super::infer::infer;
 use super::super::kernel::{ReduceOp, ScalarOp};
-use super::super::op::{Control, ConvAttrs, Op, PoolAttrs};
+use super::super::op::{Control, ConvAttrs, Op, PoolAttrs, RnnAttrs};
 use super::super::types::{DType, Type};
+use super::graph_print::rnn_cell_name;
 use super::{TextError, unquote};
 
 #[derive(pest_derive::Parser)]
@@ -359,6 +360,7 @@ fn init(pair: P<'_>) -> Result<Init, TextError> {
         ("uniform", [v]) => Ok(Init::Uniform { limit: *v as f32 }),
         ("glorot_uniform", [a, b]) => Ok(Init::GlorotUniform { fan_in: *a as u64, fan_out: *b as u64 }),
         ("orthogonal", []) => Ok(Init::Orthogonal),
+        ("block", [v, a, b]) => Ok(Init::Block { value: *v as f32, from: *a as u64, to: *b as u64 }),
         _ => fail(&at, "unknown initialiser"),
     }
 }
@@ -376,6 +378,7 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
             .collect()
     };
     let axes = |name: &str| Ok::<_, String>(ints(name)?.into_iter().map(|a| a as usize).collect::<Vec<_>>());
+    let axis = || axes("axis")?.first().copied().ok_or_else(|| "`axis` takes one number".to_owned());
     let flag = |name: &str| find(name).is_some();
     let conv = || {
         Ok::<_, String>(ConvAttrs {
@@ -383,6 +386,10 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
             pad: ints("pad")?,
             dilation: ints("dilation")?,
             output: dims("out")?.to_vec(),
+            groups: match find("groups") {
+                None => 1,
+                Some(_) => ints("groups")?.first().copied().ok_or("`groups` takes one number")?,
+            },
         })
     };
     let pool = || {
@@ -398,6 +405,28 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
     let one = |name: &str| match dims(name)? {
         [d] => Ok(*d),
         _ => Err(format!("`{name}` takes one size")),
+    };
+    let activation = |place: &str| {
+        let named = |a: &CellActivation| flag(&format!("{place}_{}", a.name()));
+        CellActivation::ALL.into_iter().find(named).ok_or_else(|| format!("`{word}` needs the flag `{place}_FUNCTION`"))
+    };
+    let rnn = |cell| {
+        let (inner, outer) = (activation("inner")?, activation("outer")?);
+        Ok::<_, String>(RnnAttrs { cell, inner, outer, reverse: flag("reverse") })
+    };
+    let cell = || {
+        let cells = [RnnCell::Gru, RnnCell::GruAfter, RnnCell::Lstm];
+        let found = cells.into_iter().find(|c| flag(rnn_cell_name(*c)));
+        found.ok_or_else(|| format!("`{word}` needs the name of a cell as a flag"))
+    };
+    let part = || {
+        let number = |name: &str| ints(name)?.first().copied().ok_or_else(|| format!("`{name}` takes one number"));
+        let steps = match (flag("first"), flag("last")) {
+            (true, _) => StepPick::First,
+            (_, true) => StepPick::Last,
+            _ => StepPick::All,
+        };
+        Ok::<_, String>(PartOf { part: number("part")?, parts: number("parts")?, steps })
     };
     Ok(match word {
         "control" if flag("seed") => Op::Control(Control::Seed),
@@ -419,6 +448,28 @@ fn op(word: &str, attrs: &Attrs) -> Result<Op, String> {
         "softmax" => Op::Softmax { log: false },
         "log_softmax" => Op::Softmax { log: true },
         "argmax" => Op::ArgMax,
+        "positions" => Op::Positions,
+        "gru" => Op::Rnn(rnn(RnnCell::Gru)?),
+        "gru_after" => Op::Rnn(rnn(RnnCell::GruAfter)?),
+        "lstm" => Op::Rnn(rnn(RnnCell::Lstm)?),
+        "rnn_grad" => {
+            let of = if flag("final") { RnnGradOf::Final } else { RnnGradOf::States };
+            Op::RnnGrad(rnn(cell()?)?, of)
+        }
+        "rnn_grad_weight" => Op::RnnGradWeight(rnn(cell()?)?),
+        "rnn_grad_bias" => Op::RnnGradBias(rnn(cell()?)?),
+        "part" => Op::Part(part()?),
+        "part_grad" => Op::PartGrad(part()?),
+        "scan" => Op::Scan { reverse: flag("reverse") },
+        "shift" => Op::Shift { reverse: flag("reverse") },
+        "ctc" => Op::Ctc { blank_first: flag("blank_first") },
+        "ctc_grad" => Op::CtcGrad { blank_first: flag("blank_first") },
+        "lengths" => Op::Lengths { window: ints("window")?, stride: ints("stride")? },
+        "concat" => Op::Concat { axis: axis()? },
+        "slice" => Op::Slice { axis: axis()?, start: dims("start")?.to_vec() },
+        "pad" => Op::Pad { axis: axis()?, start: dims("start")?.to_vec() },
+        "gather" => Op::Gather,
+        "gather_grad" => Op::GatherGrad,
         _ => match ScalarOp::from_name(word) {
             Some(s) => Op::Map(s),
             None => return Err(format!("unknown operation `{word}`")),

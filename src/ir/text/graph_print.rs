@@ -3,10 +3,10 @@
 use std::fmt::Write as _;
 
 use kur_runtime::dim::{Dim, Sym, SymbolTable};
-use kur_runtime::plan::{Init, InputRole};
+use kur_runtime::plan::{Init, InputRole, RnnCell, RnnGradOf, StepPick};
 
 use super::super::graph::{Graph, NodeId, Role};
-use super::super::op::{Control, Op, state_role_name};
+use super::super::op::{Control, Op, RnnAttrs, state_role_name};
 use super::{literal, quote};
 
 /// The text of a graph, with a final newline.
@@ -97,6 +97,7 @@ fn init(i: Init) -> String {
         Init::Uniform { limit } => format!("uniform({})", literal(f64::from(limit))),
         Init::GlorotUniform { fan_in, fan_out } => format!("glorot_uniform({fan_in}, {fan_out})"),
         Init::Orthogonal => "orthogonal()".to_owned(),
+        Init::Block { value, from, to } => format!("block({}, {from}, {to})", literal(f64::from(value))),
     }
 }
 
@@ -147,8 +148,16 @@ fn attributes(op: &Op, t: &SymbolTable) -> Option<String> {
             (true, true) => "ta, tb".to_owned(),
         },
         Op::Conv(a) | Op::ConvGradInput(a) | Op::ConvGradWeight(a) => {
-            [ints("stride", &a.stride), ints("pad", &a.pad), ints("dilation", &a.dilation), dims("out", &a.output)]
-                .join(", ")
+            let mut parts = vec![
+                ints("stride", &a.stride),
+                ints("pad", &a.pad),
+                ints("dilation", &a.dilation),
+                dims("out", &a.output),
+            ];
+            if a.groups != 1 {
+                parts.push(format!("groups={}", a.groups));
+            }
+            parts.join(", ")
         }
         Op::Pool(a) | Op::PoolGrad(a) => {
             let mut parts =
@@ -158,13 +167,59 @@ fn attributes(op: &Op, t: &SymbolTable) -> Option<String> {
             }
             parts.join(", ")
         }
-        Op::Input { .. }
+        Op::Rnn(a) => rnn(a, false),
+        Op::RnnGrad(a, of) => {
+            let of = if *of == RnnGradOf::Final { ", final" } else { "" };
+            rnn(a, true) + of
+        }
+        Op::RnnGradWeight(a) | Op::RnnGradBias(a) => rnn(a, true),
+        Op::Part(p) | Op::PartGrad(p) => {
+            let steps = match p.steps {
+                StepPick::All => "",
+                StepPick::First => ", first",
+                StepPick::Last => ", last",
+            };
+            format!("part={}, parts={}{steps}", p.part, p.parts)
+        }
+        Op::Scan { reverse: true } | Op::Shift { reverse: true } => "reverse".to_owned(),
+        Op::Ctc { blank_first: true } | Op::CtcGrad { blank_first: true } => "blank_first".to_owned(),
+        Op::Lengths { window, stride } => [ints("window", window), ints("stride", stride)].join(", "),
+        Op::Scan { .. } | Op::Shift { .. } | Op::Ctc { .. } | Op::CtcGrad { .. } => return None,
+        Op::Concat { axis } => format!("axis={axis}"),
+        Op::Slice { axis, start } | Op::Pad { axis, start } => format!("axis={axis}, {}", dims("start", start)),
+        Op::Gather
+        | Op::GatherGrad
+        | Op::Input { .. }
         | Op::State { .. }
         | Op::Const(_)
         | Op::Map(_)
         | Op::Broadcast
         | Op::Reshape
         | Op::Softmax { .. }
-        | Op::ArgMax => return None,
+        | Op::ArgMax
+        | Op::Positions => return None,
     })
+}
+
+/// Attributes of a recurrent layer; `cell` where the name of the operation does not say it.
+fn rnn(a: &RnnAttrs, cell: bool) -> String {
+    let mut parts = Vec::new();
+    if cell {
+        parts.push(rnn_cell_name(a.cell).to_owned());
+    }
+    parts.push(format!("inner_{}", a.inner.name()));
+    parts.push(format!("outer_{}", a.outer.name()));
+    if a.reverse {
+        parts.push("reverse".to_owned());
+    }
+    parts.join(", ")
+}
+
+/// The word of a cell in text.
+pub(super) fn rnn_cell_name(cell: RnnCell) -> &'static str {
+    match cell {
+        RnnCell::Gru => "gru",
+        RnnCell::GruAfter => "gru_after",
+        RnnCell::Lstm => "lstm",
+    }
 }

@@ -10,10 +10,26 @@ use crate::model::types::{Activation, LayerKind};
 use super::Parsed;
 
 /// The words, in the order of [`MEANING`].
-pub(crate) const WORDS: &[&str] =
-    &["relu", "softmax", "sigmoid", "tanh", "linear", "none", "hard_sigmoid", "elu", "selu", "softplus", "softsign"];
+pub(crate) const WORDS: &[&str] = &[
+    "relu",
+    "softmax",
+    "sigmoid",
+    "tanh",
+    "linear",
+    "none",
+    "hard_sigmoid",
+    "elu",
+    "selu",
+    "softplus",
+    "softsign",
+    "leaky_relu",
+    "gelu",
+    "silu",
+    "mish",
+    "prelu",
+];
 
-const MEANING: [Activation; 11] = [
+const MEANING: [Activation; 16] = [
     Activation::Relu,
     Activation::Softmax,
     Activation::Sigmoid,
@@ -25,6 +41,11 @@ const MEANING: [Activation; 11] = [
     Activation::Selu,
     Activation::Softplus,
     Activation::Softsign,
+    Activation::LeakyRelu,
+    Activation::Gelu,
+    Activation::Silu,
+    Activation::Mish,
+    Activation::Prelu,
 ];
 
 /// `activation: NAME`; null is the identity.

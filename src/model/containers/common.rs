@@ -5,10 +5,11 @@ use crate::frontend::Value;
 use crate::frontend::value::Kind;
 use crate::model::convert;
 use crate::model::cx::Cx;
+use crate::model::fields::Fields;
 use crate::model::report::graph::empty_inputs;
 use crate::model::report::values::{out_of_range, wrong_type};
-use crate::model::table::{Key, Ty};
-use crate::model::types::Spanned;
+use crate::model::table::{Key, Range, Ty};
+use crate::model::types::{Regularizer, Spanned};
 
 const NAMES: Ty = Ty::AnyOf(&[Ty::Text, Ty::List(&Ty::Text)]);
 
@@ -22,9 +23,15 @@ pub(crate) const FIELDS: &[Key] = &[
         "make it an output",
     ),
     Key::new("freeze", Ty::AnyOf(&[Ty::Bool, Ty::Null]), "keep its weights as they are"),
+    Key::new("regularizer", Ty::Map(REGULARIZER), "penalty on its kernels that is added to the loss"),
     Key::new("when", Ty::Any, "leave it out unless this is true"),
     Key::new("tag", NAMES, "name under which `tags` knows the last such container"),
     Key::new("oldest", NAMES, "name under which `oldest` knows the first such container"),
+];
+
+const REGULARIZER: &[Key] = &[
+    Key::new("l1", Ty::Number(Range::NOT_NEGATIVE), "factor of the sum of sizes, 0 by default"),
+    Key::new("l2", Ty::Number(Range::NOT_NEGATIVE), "factor of the sum of squares, 0 by default"),
 ];
 
 /// Their values.
@@ -38,6 +45,8 @@ pub(crate) struct Common {
     pub(crate) sink: bool,
     /// `freeze`; `None` inherits.
     pub(crate) freeze: Option<bool>,
+    /// `regularizer`; `None` inherits.
+    pub(crate) regularizer: Option<Regularizer>,
     /// `when`.
     pub(crate) when: bool,
     /// `tag`.
@@ -57,6 +66,7 @@ pub(super) fn read(cx: &mut Cx<'_>, entry: &Value) -> Common {
         let v = cx.deep(v).ok()?;
         if v.is_null() { None } else { convert::boolean(cx, &v, "`freeze`").ok() }
     });
+    let regularizer = get("regularizer").and_then(|v| regularizer(cx, v).ok().flatten());
     let when = entry.get("when").and_then(|v| cx.deep(v).ok());
     let tags = get("tag").and_then(|v| texts(cx, v, "`tag`").ok());
     let oldest = get("oldest").and_then(|v| texts(cx, v, "`oldest`").ok());
@@ -65,10 +75,26 @@ pub(super) fn read(cx: &mut Cx<'_>, entry: &Value) -> Common {
         inputs,
         sink: sink.unwrap_or(false),
         freeze,
+        regularizer,
         when: when.is_none_or(|v| v.is_true()),
         tags: tags.unwrap_or_default(),
         oldest: oldest.unwrap_or_default(),
     }
+}
+
+/// `{l1: X, l2: Y}`.
+fn regularizer(cx: &mut Cx<'_>, value: &Value) -> Result<Option<Regularizer>, Reported> {
+    let value = cx.deep(value)?;
+    if value.is_null() {
+        return Ok(None);
+    }
+    let fields = Fields::open(cx, &value, "`regularizer`", REGULARIZER)?;
+    let mut factor = |key: &str| {
+        let read = |cx: &mut Cx<'_>, v: &Value, what: &str| convert::number_in(cx, v, what, Range::NOT_NEGATIVE);
+        fields.read(cx, key, read).map(|x| x.unwrap_or(0.0))
+    };
+    let (l1, l2) = (factor("l1"), factor("l2"));
+    Ok(Some(Regularizer { l1: l1?, l2: l2? }))
 }
 
 fn name(cx: &mut Cx<'_>, value: &Value) -> Result<Value, Reported> {

@@ -8,7 +8,7 @@ use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::keys::missing_key;
 use crate::model::table::{Key, Range, Ty};
-use crate::model::types::{Border, LayerKind, Need, Spanned};
+use crate::model::types::{Border, Highway, LayerKind, Spanned};
 
 use super::Parsed;
 use super::dense::highway;
@@ -20,6 +20,7 @@ const KEYS: &[Key] = &[
     Key::new("kernels", Ty::Whole(1), "output channels").required(),
     Key::new("size", Ty::Sizes(3), "window; one to three sizes make it 1-D to 3-D").required(),
     Key::new("strides", Ty::Sizes(3), "step of the window, 1 by default"),
+    Key::new("dilation", Ty::Sizes(3), "distance between the cells of the window, 1 by default"),
     Key::new("border", Ty::Word(BORDERS), "`same` (zero padding, default) or `valid` (none)"),
     Key::new("separable", Ty::Bool, "each input channel on its own"),
     Key::new("highway", Ty::Bool, "a highway layer: as many kernels as the input has channels"),
@@ -27,6 +28,9 @@ const KEYS: &[Key] = &[
     // Known so that the error can say what to write; never part of the schema.
     Key::new("activation", Ty::Any, ""),
 ];
+
+/// Bias of the transform gate where none is given.
+const GATE_BIAS: f64 = -1.0;
 
 /// A mapping.
 pub(super) const FORM: Ty = Ty::Map(KEYS);
@@ -45,17 +49,18 @@ pub(super) fn convolution(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Report
     let size = fields.need(cx, "size", "size: [3, 3]");
     let size = size.and_then(|v| window(cx, v, &fields.what("size")));
     let separable = fields.read(cx, "separable", convert::boolean);
-    if let (Ok(Some(true)), Some(v)) = (&separable, fields.get("separable")) {
-        cx.unbuilt(Need::Build, v, "a separable convolution");
-    }
-    let highway = highway(cx, &fields);
+    // The gate's bias is never trained (3.3).
+    let fixed = |h: Highway| Highway { bias: h.bias.or(Some(GATE_BIAS)) };
+    let highway = highway(cx, &fields).map(|h| h.map(fixed));
     let border = border(cx, &fields, Border::Same);
     let size = size?;
-    let strides = strides(cx, &fields, size.value.len())?;
+    let strides = each(cx, &fields, "strides", size.value.len());
+    let dilation = each(cx, &fields, "dilation", size.value.len());
     Ok(LayerKind::Convolution {
         kernels: kernels?,
         size,
-        strides,
+        strides: strides?,
+        dilation: dilation?,
         border: border?,
         separable: separable?.unwrap_or(false),
         highway: highway?,
@@ -76,16 +81,22 @@ pub(super) fn window(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Spann
 
 /// One stride for each dimension; a single number holds for all.
 pub(super) fn strides(cx: &mut Cx<'_>, fields: &Fields<'_>, rank: usize) -> Result<Vec<u64>, Reported> {
-    let Some(value) = fields.get("strides") else { return Ok(vec![1; rank]) };
-    let what = fields.what("strides");
-    let strides = convert::sizes(cx, value, &what, 3)?;
-    match (value.as_list(), strides.as_slice()) {
+    each(cx, fields, "strides", rank)
+}
+
+/// One number for each dimension, 1 by default; a single number holds for all.
+fn each(cx: &mut Cx<'_>, fields: &Fields<'_>, key: &str, rank: usize) -> Result<Vec<u64>, Reported> {
+    let Some(value) = fields.get(key) else { return Ok(vec![1; rank]) };
+    let what = fields.what(key);
+    let all = convert::sizes(cx, value, &what, 3)?;
+    match (value.as_list(), all.as_slice()) {
         (None, [one]) => Ok(vec![*one; rank]),
-        _ if strides.len() == rank => Ok(strides),
+        _ if all.len() == rank => Ok(all),
         _ => {
-            let message = format!("{what} has {} numbers, but `size` has {rank}", strides.len());
+            let message = format!("{what} has {} numbers, but `size` has {rank}", all.len());
             let d = Diagnostic::error("invalid-value", message).at_value(value, format!("expected {rank} numbers"));
-            Err(cx.fail(d.help("give one stride for each number in `size`, or a single number for all")))
+            let one = if key == "strides" { "one stride" } else { "one" };
+            Err(cx.fail(d.help(format!("give {one} for each number in `size`, or a single number for all"))))
         }
     }
 }

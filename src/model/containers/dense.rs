@@ -8,7 +8,7 @@ use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::values::{idle_bias, out_of_range};
 use crate::model::table::{Key, Range, Ty};
-use crate::model::types::{Highway, LayerKind, Need, Spanned};
+use crate::model::types::{Highway, LayerKind, Spanned};
 
 use super::Parsed;
 
@@ -60,9 +60,6 @@ pub(super) fn highway(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<Option<Hig
     let (on, bias) = (on?.unwrap_or(false), bias?);
     if let (false, Some(v)) = (on, fields.get("bias")) {
         cx.push(idle_bias(v));
-    }
-    if let (true, Some(v)) = (on, fields.get("highway")) {
-        cx.unbuilt(Need::Build, v, "a highway layer");
     }
     Ok(on.then_some(Highway { bias }))
 }

@@ -15,7 +15,7 @@ use crate::model::report::graph::{
     endless_template, input_in_parallel, inputs_in_parallel, model_too_large, two_names,
 };
 use crate::model::report::values::wrong_type;
-use crate::model::types::{LayerKind, Need, Spanned};
+use crate::model::types::{LayerKind, Regularizer, Spanned};
 
 use super::children::{self, Items, Loop};
 use super::common::{self, Common};
@@ -56,6 +56,8 @@ pub(crate) struct Node {
     pub(crate) sink: bool,
     /// Weights frozen.
     pub(crate) freeze: bool,
+    /// Penalty on weights.
+    pub(crate) regularizer: Option<Regularizer>,
     /// Through what it came here.
     pub(crate) via: Option<Arc<Origin>>,
 }
@@ -99,8 +101,21 @@ pub(crate) struct Expander {
 struct Inside {
     /// `freeze` of the containers around it.
     freeze: bool,
+    /// `regularizer` of the containers around it.
+    regularizer: Option<Regularizer>,
     /// The `parallel` around it.
     parallel: Option<Span>,
+}
+
+impl Inside {
+    /// Inside a container of these fields.
+    fn within(self, common: &Common) -> Inside {
+        Inside {
+            freeze: common.freeze.unwrap_or(self.freeze),
+            regularizer: common.regularizer.or(self.regularizer),
+            ..self
+        }
+    }
 }
 
 impl Expander {
@@ -118,7 +133,7 @@ impl Expander {
 
     /// Expands the entries of `model`.
     pub(crate) fn model(&mut self, cx: &mut Cx<'_>, entries: &[Value]) {
-        self.entries(cx, entries, Inside { freeze: false, parallel: None });
+        self.entries(cx, entries, Inside { freeze: false, regularizer: None, parallel: None });
     }
 
     fn entries(&mut self, cx: &mut Cx<'_>, entries: &[Value], inside: Inside) {
@@ -208,9 +223,6 @@ impl Expander {
         inside: Inside,
     ) {
         let span = cx.pair_span(&arg.key, &arg.value);
-        if !container.built && common.when {
-            cx.unbuilt(Need::Build, &arg.key, &format!("`{}`", container.word));
-        }
         let name = self.name(container.word, common.name.as_ref().or(short), span);
         let is_input = matches!(body.kind, Some(NodeKind::Layer(LayerKind::Input { .. })));
         if let Some(parallel) = inside.parallel {
@@ -243,6 +255,7 @@ impl Expander {
             inputs: common.inputs,
             sink: common.sink || (container.word == "output" && common.when),
             freeze: common.freeze.unwrap_or(inside.freeze),
+            regularizer: common.regularizer.or(inside.regularizer),
             via: arg.key.origin.clone(),
         });
     }
@@ -261,7 +274,8 @@ impl Expander {
         let span = cx.pair_span(&arg.key, &arg.value);
         let outer = std::mem::take(&mut self.nodes);
         let freeze = common.freeze.unwrap_or(inside.freeze);
-        self.entries(cx, apply, Inside { freeze, parallel: Some(span) });
+        let regularizer = common.regularizer.or(inside.regularizer);
+        self.entries(cx, apply, Inside { freeze, regularizer, parallel: Some(span) });
         let children = std::mem::replace(&mut self.nodes, outer);
         let kind = Some(NodeKind::Layer(LayerKind::Parallel { apply: Vec::new() }));
         let argument = Value::new(Kind::Null, arg.value.span);
@@ -287,7 +301,7 @@ impl Expander {
         let Ok(body) = read(cx, &value) else { return self.broken(cx, entry) };
         let first = self.nodes.len();
         let outer = cx.scope.clone();
-        let inner = Inside { freeze: common.freeze.unwrap_or(inside.freeze), ..inside };
+        let inner = inside.within(&common);
         let rounds = match &body.items {
             // Nothing happens in an empty body, however often.
             _ if body.body.is_empty() => 0,
@@ -372,7 +386,7 @@ impl Expander {
             .collect();
         let first = self.nodes.len();
         self.depth += 1;
-        self.entries(cx, &body, Inside { freeze: common.freeze.unwrap_or(inside.freeze), ..inside });
+        self.entries(cx, &body, inside.within(&common));
         self.depth -= 1;
         cx.scope = outer;
         self.close(common, name, first);
@@ -417,6 +431,7 @@ impl Expander {
             inputs: common.and_then(|c| c.inputs),
             sink: false,
             freeze: false,
+            regularizer: None,
             via: entry.origin.clone(),
         });
     }

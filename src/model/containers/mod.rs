@@ -8,6 +8,7 @@ mod dense;
 mod expand;
 mod input;
 mod merge;
+mod modern;
 mod normalization;
 mod operators;
 mod pool;
@@ -75,8 +76,6 @@ pub(in crate::model) struct ContainerType {
     /// What it does, one phrase.
     pub(super) doc: &'static str,
     pub(super) how: How,
-    /// Whether the compiler builds it.
-    pub(super) built: bool,
 }
 
 const fn layer(
@@ -85,15 +84,11 @@ const fn layer(
     parse: fn(&mut Cx<'_>, &Value) -> Result<Parsed, Reported>,
     doc: &'static str,
 ) -> ContainerType {
-    ContainerType { word, form, doc, how: How::Layer(parse), built: true }
-}
-
-const fn later(t: ContainerType) -> ContainerType {
-    ContainerType { built: false, ..t }
+    ContainerType { word, form, doc, how: How::Layer(parse) }
 }
 
 const fn operator(word: &'static str, form: Ty, how: How, doc: &'static str) -> ContainerType {
-    ContainerType { word, form, doc, how, built: true }
+    ContainerType { word, form, doc, how }
 }
 
 /// All containers: layers, then operators.
@@ -113,13 +108,29 @@ pub(in crate::model) static CONTAINERS: &[ContainerType] = &[
     layer("flatten", shape::FLATTEN, shape::flatten, "one axis out of all"),
     layer("expand", shape::EXPAND, shape::expand, "a new axis of size 1"),
     layer("squeeze", shape::EXPAND, shape::squeeze, "removes an axis of size 1"),
-    later(layer("transpose", shape::TRANSPOSE_FORM, shape::transpose, "another order of axes")),
-    later(layer("repeat", shape::REPEAT_FORM, shape::repeat, "the same vector several times")),
-    later(layer("merge", merge::FORM, merge::merge, "joins several inputs")),
-    later(layer("recurrent", recurrent::FORM, recurrent::recurrent, "GRU, LSTM or SRU over a sequence")),
-    later(layer("embedding", recurrent::EMBEDDING_FORM, recurrent::embedding, "vectors for indices")),
-    later(operator("parallel", children::PARALLEL, How::Parallel, "layers applied to every element of the first axis")),
-    later(operator("reuse", reuse::FORM, How::Reuse, "another layer once more, with its weights")),
+    layer("transpose", shape::TRANSPOSE_FORM, shape::transpose, "another order of axes"),
+    layer("repeat", shape::REPEAT_FORM, shape::repeat, "the same vector several times"),
+    layer("merge", merge::FORM, merge::merge, "joins several inputs"),
+    layer("recurrent", recurrent::FORM, recurrent::recurrent, "GRU, LSTM or SRU over a sequence"),
+    layer("embedding", recurrent::EMBEDDING_FORM, recurrent::embedding, "vectors for indices"),
+    operator("parallel", children::PARALLEL, How::Parallel, "layers applied to every element of the first axis"),
+    operator("reuse", reuse::FORM, How::Reuse, "another layer once more, with its weights"),
+    layer("upsample", modern::UPSAMPLE_FORM, modern::upsample, "every cell several times along the spatial axes"),
+    layer("pad", modern::PAD_FORM, modern::pad, "zeros around the spatial axes"),
+    layer("global_pool", modern::GLOBAL_POOL_FORM, modern::global_pool, "maximum or average over all spatial axes"),
+    layer(
+        "layer_normalization",
+        modern::NORMALIZATION_FORM,
+        modern::layer_normalization,
+        "scales each sample by the statistics of its last axis",
+    ),
+    layer(
+        "position_embedding",
+        modern::POSITION_FORM,
+        modern::position_embedding,
+        "adds a trained vector to each step of a sequence",
+    ),
+    layer("attention", modern::ATTENTION_FORM, modern::attention, "every step of a sequence looks at the others"),
     layer("output", input::OUTPUT_FORM, input::output, "names the value as an output of the model"),
     operator("for", children::FOR, How::For, "its body several times"),
     operator("for_each", children::FOR_EACH, How::ForEach, "its body for each item of a list"),

@@ -8,7 +8,7 @@ use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::values::idle_dropout;
 use crate::model::table::{Key, Range, Ty};
-use crate::model::types::{LayerKind, Need};
+use crate::model::types::LayerKind;
 
 use super::Parsed;
 
@@ -38,9 +38,6 @@ pub(super) fn dropout(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported> 
         Kind::Map(_) => {
             let fields = Fields::open(cx, arg, "`dropout`", DROPOUT)?;
             independent = fields.read(cx, "independent", convert::boolean);
-            if let (Ok(Some(false)), Some(v)) = (&independent, fields.get("independent")) {
-                cx.unbuilt(Need::Build, v, "dropping whole channels (`independent: no`)");
-            }
             (fields.need(cx, "fraction", "fraction: 0.5")?, "`fraction` of `dropout`")
         }
         _ => (arg, "`dropout`"),

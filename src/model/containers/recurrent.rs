@@ -8,13 +8,15 @@ use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::keys::missing_key;
 use crate::model::table::{Key, Ty};
-use crate::model::types::{Cell, LayerKind, MergeMode, Recurrent, Spanned};
+use crate::model::types::{Activation, Cell, LayerKind, MergeMode, Recurrent, Spanned};
 
 use super::Parsed;
 use super::activation;
 use super::merge;
 
 const CELLS: &[&str] = &["gru", "lstm", "sru"];
+
+const FORMULAS: &[&str] = &["keras", "torch"];
 
 const KEYS: &[Key] = &[
     Key::new("size", Ty::Whole(1), "units").required(),
@@ -23,6 +25,11 @@ const KEYS: &[Key] = &[
     Key::new("bidirectional", Ty::Bool, "run in both directions"),
     Key::new("merge", Ty::Word(merge::MODES), "how both directions are joined, `average` by default"),
     Key::new("outer_activation", activation::FORM, "activation of candidate and output, `relu` by default"),
+    Key::new(
+        "cell",
+        Ty::Word(FORMULAS),
+        "formulas of `gru` and `lstm`: Keras' (`keras`, default) or PyTorch's (`torch`)",
+    ),
 ];
 
 const EMBEDDING: &[Key] = &[
@@ -51,23 +58,61 @@ pub(super) fn recurrent(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported
     let sequence = fields.read(cx, "sequence", convert::boolean);
     let both = fields.read(cx, "bidirectional", convert::boolean);
     let join = fields.read(cx, "merge", merge::mode);
-    let outer_activation = fields.read(cx, "outer_activation", activation::function);
+    let outer_activation = fields.read(cx, "outer_activation", outer_activation);
+    let torch = fields.read(cx, "cell", |cx, v, what| convert::word(cx, v, what, FORMULAS));
+    let torch = torch?.is_some_and(|word| word == 1);
+    if let (true, Some(v)) = (torch, fields.get("outer_activation").filter(|v| !v.is_null())) {
+        return Err(cx.fail(always_tanh(v)));
+    }
+    let cell = cell?;
+    if let (Some(2), Some(v)) = (cell, fields.get("cell")) {
+        return Err(cx.fail(one_formula(v)));
+    }
     let (both, join) = (both?.unwrap_or(false), join?);
     if let (false, Some(v)) = (both, fields.get("merge")) {
         return Err(cx.fail(one_direction(v)));
     }
     Ok(LayerKind::Recurrent(Recurrent {
         size: size?,
-        cell: match cell? {
+        cell: match cell {
             Some(1) => Cell::Lstm,
             Some(2) => Cell::Sru,
             _ => Cell::Gru,
         },
         sequence: sequence?.unwrap_or(true),
+        torch,
         bidirectional: both.then(|| join.unwrap_or(MergeMode::Average)),
         outer_activation: outer_activation?,
     })
     .into())
+}
+
+/// An activation that works on each unit by itself.
+fn outer_activation(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Activation, Reported> {
+    use Activation::{Gelu, LeakyRelu, Mish, Prelu, Silu, Softmax};
+    let function = activation::function(cx, value, what)?;
+    let label = match function {
+        Softmax => "works on all units together",
+        LeakyRelu | Gelu | Silu | Mish | Prelu => "no function that a cell can use",
+        _ => return Ok(function),
+    };
+    let word = value.as_str().unwrap_or_default().to_lowercase();
+    let d = Diagnostic::error("invalid-value", format!("{what} cannot be {word}"))
+        .at_value(value, label)
+        .help("a cell takes relu, tanh, sigmoid, hard_sigmoid, linear, elu, selu, softplus or softsign");
+    Err(cx.fail(d))
+}
+
+fn always_tanh(value: &Value) -> Diagnostic {
+    Diagnostic::error("invalid-value", "`outer_activation` of `recurrent` does not go with `cell: torch`")
+        .at_value(value, "PyTorch's cells always use tanh")
+        .help("remove `outer_activation`, or `cell: torch`")
+}
+
+fn one_formula(value: &Value) -> Diagnostic {
+    Diagnostic::error("invalid-value", "`cell` of `recurrent` does not go with `type: sru`")
+        .at_value(value, "there is only one kind of this cell")
+        .help("remove `cell`")
 }
 
 fn one_direction(merge: &Value) -> Diagnostic {

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use crate::diag::{Reported, Suggestions};
 use crate::frontend::Value;
 use crate::frontend::value::Kind;
+use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::report::graph::{cyclic_reuse, model_too_large, reuse_too_deep, reused_input, unknown_reuse};
@@ -38,10 +39,10 @@ pub(super) fn target(cx: &mut Cx<'_>, arg: &Value) -> Result<Spanned<String>, Re
         }
         _ => (arg, "`reuse`".to_owned()),
     };
-    let Some(name) = value.as_str().filter(|s| !s.is_empty()) else {
-        return Err(cx.fail(wrong_type(value, &what, "the name of a container")));
-    };
-    Ok(Spanned { value: name.to_owned(), span: value.span })
+    match convert::written(value) {
+        Some(name) => Ok(Spanned { value: name, span: value.span }),
+        None => Err(cx.fail(wrong_type(value, &what, "the name of a container"))),
+    }
 }
 
 /// Replaces every `reuse` by the layers it stands for and gives the nodes of the model.

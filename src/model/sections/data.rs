@@ -1,6 +1,6 @@
 //! `data`: the list of suppliers (kur-reference 6.1 and 6.2).
 
-use kur_runtime::spec::{CsvSpec, FileSpec, SupplierSpec};
+use kur_runtime::spec::{ArrayFormat, CsvSpec, FileSpec, SupplierSpec};
 
 use crate::diag::{Diagnostic, Reported};
 use crate::frontend::Value;
@@ -14,7 +14,7 @@ use crate::model::report::values::{out_of_range, wrong_type};
 use crate::model::table;
 use crate::model::types::Need;
 
-use super::suppliers::Supplier;
+use super::suppliers::{SOURCE, Supplier};
 use super::{csv, mnist};
 
 const COMMON: &[&str] = &["when", "name"];
@@ -83,6 +83,10 @@ fn one(cx: &mut Cx<'_>, item: &Value, base: &CsvSpec) -> Result<Option<SupplierS
     match supplier.word {
         "csv" => csv::read(cx, &entry.value, base).map(|spec| Some(SupplierSpec::Csv(spec))),
         "mnist" => mnist::read(cx, &entry.value).map(Some),
+        "pickle" => arrays(cx, &entry.value, ArrayFormat::Pickle).map(Some),
+        "numpy_dict" => arrays(cx, &entry.value, ArrayFormat::NumpyDict).map(Some),
+        "npz" => arrays(cx, &entry.value, ArrayFormat::Npz).map(Some),
+        "jsonl" => arrays(cx, &entry.value, ArrayFormat::JsonLines).map(Some),
         word => {
             positional(cx, &entry.value, supplier)?;
             let what = format!("the supplier `{word}`");
@@ -90,6 +94,22 @@ fn one(cx: &mut Cx<'_>, item: &Value, base: &CsvSpec) -> Result<Option<SupplierS
             Ok(Some(SupplierSpec::Unbuilt { what }))
         }
     }
+}
+
+/// Reads the argument of a supplier of named arrays: a path, alone, in a list, or under `source`.
+fn arrays(cx: &mut Cx<'_>, arg: &Value, format: ArrayFormat) -> Result<SupplierSpec, Reported> {
+    let what = format!("`{}`", format.word());
+    let path = match (&arg.kind, arg.as_list()) {
+        (_, Some([one])) => convert::path(cx, one, &what)?,
+        (_, Some(_)) => return Err(cx.fail(out_of_range(arg, &what, "one path"))),
+        (Kind::Map(_), None) => {
+            let fields = Fields::open(cx, arg, what, SOURCE)?;
+            let value = fields.need(cx, "source", "source: FILE")?;
+            convert::path(cx, value, &fields.what("source"))?
+        }
+        _ => convert::path(cx, arg, &what)?,
+    };
+    Ok(SupplierSpec::Arrays { format, file: FileSpec { path, checksum: None } })
 }
 
 /// Checks the argument of a supplier that is not built. A list gives the first parameters in their order, a single

@@ -8,7 +8,7 @@ use crate::frontend::value::Kind;
 use crate::model::convert;
 use crate::model::cx::Cx;
 use crate::model::fields::Fields;
-use crate::model::table::{Key, Ty};
+use crate::model::table::{self, Key, Ty};
 use crate::model::types::Need;
 
 use super::hooks::{EVALUATION_HOOKS, OUTPUT};
@@ -63,7 +63,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, name: &str, value: &Value, inherited: &CsvSp
         "test" => TEST,
         _ => EVALUATE,
     };
-    let fields = Fields::open(cx, value, format!("`{name}`"), keys)?;
+    let fields = Fields::open_section(cx, value, format!("`{name}`"), keys)?;
     let data = data::read(cx, &fields, inherited);
     let provider = provider::read(cx, &fields);
     let key = if name == "validate" { "best" } else { "initial" };
@@ -87,5 +87,8 @@ fn destination(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<String, Rep
         return convert::path(cx, value, what);
     }
     let fields = Fields::open(cx, value, what, OUTPUT)?;
+    if let (Some(format), Some(key)) = (fields.get("format"), OUTPUT.iter().find(|k| k.name == "format")) {
+        table::check(cx, format, &key.ty, &fields.what("format"))?;
+    }
     fields.need(cx, "path", "path: FILE").and_then(|v| convert::path(cx, v, &fields.what("path")))
 }

@@ -1,5 +1,7 @@
 //! `loss` (kur-reference 5.1).
 
+use kur_runtime::spec::MetricSpec;
+
 use crate::diag::{Diagnostic, Reported};
 use crate::frontend::Value;
 use crate::frontend::value::AtValue;
@@ -8,20 +10,104 @@ use crate::model::cx::Cx;
 use crate::model::fields::Fields;
 use crate::model::graph::Graph;
 use crate::model::report::graph::{replaced_loss, unknown_input, unknown_target};
-use crate::model::table::{self, Key, Range, Ty};
-use crate::model::types::{Loss, LossKind, Need};
+use crate::model::report::values::out_of_range;
+use crate::model::table::{Key, Range, Ty};
+use crate::model::types::{CtcLoss, LayerId, Loss, LossKind, Spanned};
 
-/// The words, in the order of [`MEANING`].
-const WORDS: &[&str] = &["categorical_crossentropy", "mean_squared_error", "ctc"];
-const MEANING: [LossKind; 3] = [LossKind::CategoricalCrossentropy, LossKind::MeanSquaredError, LossKind::Ctc];
+/// A loss of the language.
+pub(crate) struct Rule {
+    /// The word.
+    pub(crate) word: &'static str,
+    kind: LossKind,
+    /// What it is, one phrase.
+    pub(crate) doc: &'static str,
+    /// Keys that it has beside those of all losses.
+    pub(crate) keys: &'static [&'static str],
+    /// An entry of the section.
+    pub(crate) example: &'static str,
+}
 
-const VARIANT: Ty = Ty::Word(&["warp", "loss_scale"]);
+const fn rule(
+    word: &'static str,
+    kind: LossKind,
+    keys: &'static [&'static str],
+    doc: &'static str,
+    example: &'static str,
+) -> Rule {
+    Rule { word, kind, doc, keys, example }
+}
+
+/// Every loss, in the order of [`WORDS`].
+pub(crate) const RULES: [Rule; 6] = [
+    rule(
+        "categorical_crossentropy",
+        LossKind::CategoricalCrossentropy,
+        &["label_smoothing", "class_weights"],
+        "classes behind a softmax: −Σ t·ln p, the mean over rows; the truth is a class or a share for each class",
+        "{target: y, name: categorical_crossentropy, label_smoothing: 0.1, metrics: [f1, {top_k: 2}]}",
+    ),
+    rule(
+        "mean_squared_error",
+        LossKind::MeanSquaredError,
+        &[],
+        "numbers: the mean of (prediction − truth)²",
+        "{target: y, name: mean_squared_error, metrics: [mae, r2]}",
+    ),
+    rule(
+        "ctc",
+        LossKind::Ctc,
+        CTC_ONLY,
+        "sequences of labels without known places (kur-reference 5.2)",
+        "{target: y, name: ctc, input_length: frames, output_length: letters, output: transcript}",
+    ),
+    rule(
+        "binary_crossentropy",
+        LossKind::BinaryCrossentropy,
+        &["label_smoothing", "class_weights"],
+        "yes or no behind a sigmoid: −(t·ln p + (1−t)·ln(1−p)), the mean over elements",
+        "{target: y, name: binary_crossentropy, class_weights: [1, 5], metrics: [auroc]}",
+    ),
+    rule(
+        "mean_absolute_error",
+        LossKind::MeanAbsoluteError,
+        &[],
+        "numbers: the mean of |prediction − truth|",
+        "{target: y, name: mean_absolute_error, weight: 0.5}",
+    ),
+    rule(
+        "huber",
+        LossKind::Huber,
+        &["delta"],
+        "numbers: squares of small errors, sizes of large ones, so that outliers count less",
+        "{target: y, name: huber, delta: 1.5}",
+    ),
+];
+
+const WORDS: &[&str] =
+    &["categorical_crossentropy", "mean_squared_error", "ctc", "binary_crossentropy", "mean_absolute_error", "huber"];
+
+const METRICS: &[&str] = &["accuracy", "precision", "recall", "f1", "auroc", "mae", "r2"];
+const TOP: &[Key] = &[Key::new("top_k", Ty::Whole(1), "share of rows whose class is among the k likeliest").required()];
+const METRIC: Ty = Ty::AnyOf(&[Ty::Word(METRICS), Ty::Map(TOP)]);
+
+/// More class weights would make the kernel that computes them absurdly long.
+const MOST_CLASSES: usize = 256;
+
+/// Variants of `ctc`, and their places in the list.
+const VARIANTS: &[&str] = &["warp", "loss_scale"];
+const WARP: usize = 0;
+const LOSS_SCALE: usize = 1;
+const VARIANT: Ty = Ty::Word(VARIANTS);
 
 /// Keys of a loss.
 pub(crate) const KEYS: &[Key] = &[
     Key::new("target", Ty::Text, "the output to train").required(),
     Key::new("name", Ty::Word(WORDS), "which loss").required(),
     Key::new("weight", Ty::Number(Range::ANY), "multiplier, 1 by default"),
+    Key::new("label_smoothing", Ty::Number(Range::FRACTION), "share of the truth that is spread over all classes"),
+    Key::new("class_weights", Ty::List(&Ty::Number(Range::NOT_NEGATIVE)), "how much each class counts, 1 by default"),
+    Key::new("delta", Ty::Number(Range::POSITIVE), "`huber`: errors above it count by size, 1 by default"),
+    Key::new("metrics", Ty::List(&METRIC), "what tests and validation measure beside the loss"),
     Key::new("input_length", Ty::Text, "data with the lengths of the utterances (`ctc`)"),
     Key::new("output_length", Ty::Text, "data with the lengths of the labels (`ctc`)"),
     Key::new("output", Ty::Text, "data with the labels (`ctc`)"),
@@ -33,7 +119,6 @@ pub(crate) const KEYS: &[Key] = &[
     ),
 ];
 
-const CTC_NEEDS: &[&str] = &["input_length", "output_length", "output"];
 const CTC_ONLY: &[&str] = &["input_length", "output_length", "output", "relative_to", "variant"];
 
 /// Reads the evaluated section. Without a graph (it has errors of its own) targets are not checked.
@@ -62,14 +147,106 @@ fn one(cx: &mut Cx<'_>, item: &Value, graph: Option<&Graph>) -> Result<Option<Lo
     let kind = fields
         .need(cx, "name", "name: categorical_crossentropy` or `name: mean_squared_error")
         .and_then(|v| convert::word(cx, v, "`name` of a loss", WORDS))
-        .map(|index| MEANING[index]);
-    let kind = kind.and_then(|kind| ctc(cx, item, &fields, kind, graph).map(|()| kind));
+        .map(|index| RULES[index].kind);
+    let kind = kind.and_then(|kind| ctc(cx, item, &fields, kind, graph).map(|ctc| (kind, ctc)));
+    let kind = kind.and_then(|kind| own_keys(cx, item, kind.0).map(|()| kind));
     let weight = fields.read(cx, "weight", convert::number);
+    let number =
+        |cx: &mut Cx<'_>, key: &str, range| fields.read(cx, key, |cx, v, what| convert::number_in(cx, v, what, range));
+    let delta = number(cx, "delta", Range::POSITIVE);
+    let label_smoothing = number(cx, "label_smoothing", Range::FRACTION);
+    let class_weights = fields.read(cx, "class_weights", class_weights);
+    let metrics =
+        fields.read(cx, "metrics", |cx, v, what| metrics(cx, v, what, kind.as_ref().ok().map(|(kind, _)| *kind)));
     let target = fields.need(cx, "target", "target: NAME");
     let output = target.and_then(|v| output(cx, v, graph));
     let Some(output) = output? else { return kind.and(weight).map(|_| None) };
     let span = target.map_or(item.span, |v| v.span);
-    Ok(Some(Loss { output, kind: kind?, weight: weight?.unwrap_or(1.0), span }))
+    let (kind, ctc) = kind?;
+    Ok(Some(Loss {
+        output,
+        kind,
+        ctc,
+        weight: weight?.unwrap_or(1.0),
+        delta: delta?.unwrap_or(1.0),
+        label_smoothing: label_smoothing?.unwrap_or(0.0),
+        class_weights: class_weights?.unwrap_or_default(),
+        metrics: metrics?.unwrap_or_default(),
+        span,
+    }))
+}
+
+/// Keys that other losses have; those of `ctc` are dealt with where it is read.
+fn own_keys(cx: &mut Cx<'_>, item: &Value, kind: LossKind) -> Result<(), Reported> {
+    let before = cx.sink.error_count();
+    for key in ["label_smoothing", "class_weights", "delta"] {
+        let owners: Vec<&Rule> = RULES.iter().filter(|r| r.keys.contains(&key)).collect();
+        if let Some(e) = item.entry(key)
+            && !owners.iter().any(|r| r.kind == kind)
+        {
+            let words: Vec<&str> = owners.iter().map(|r| r.word).collect();
+            let message = format!("the loss `{}` has no key `{key}`", kind.word());
+            let d = Diagnostic::error("unknown-key", message).at_value(&e.key, "unknown key");
+            cx.push(d.help(format!("`{key}` belongs to the loss {}", convert::either(&words))));
+        }
+    }
+    cx.sink.check_since(before)
+}
+
+fn class_weights(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<f64>, Reported> {
+    let items = convert::list(cx, value, what, "a list of numbers, one for each class")?;
+    if items.is_empty() || items.len() > MOST_CLASSES {
+        return Err(cx.fail(out_of_range(value, what, &format!("one to {MOST_CLASSES} numbers"))));
+    }
+    let item = format!("an item of {what}");
+    let all: Vec<_> = items.iter().map(|v| convert::number_in(cx, v, &item, Range::NOT_NEGATIVE)).collect();
+    all.into_iter().collect()
+}
+
+/// `[precision, {top_k: 5}]`: each once, and of the kind that the loss has.
+fn metrics(cx: &mut Cx<'_>, value: &Value, what: &str, kind: Option<LossKind>) -> Result<Vec<MetricSpec>, Reported> {
+    let before = cx.sink.error_count();
+    let items = convert::list(cx, value, what, "a list of metrics")?;
+    let mut found: Vec<MetricSpec> = Vec::new();
+    for item in items {
+        let Ok(metric) = metric(cx, item, &format!("an item of {what}")) else { continue };
+        let fits = |k: LossKind| if metric.is_regression() { k.is_regression() } else { k.is_crossentropy() };
+        if let Some(kind) = kind.filter(|k| !fits(*k)) {
+            let of = if metric.is_regression() { "numbers" } else { "classes" };
+            let message =
+                format!("the metric `{}` measures {of}, which `{}` does not train", metric.name(), kind.word());
+            let others: Vec<&str> = if kind.is_regression() {
+                vec!["mae", "r2"]
+            } else {
+                METRICS.iter().copied().filter(|m| !matches!(*m, "mae" | "r2")).collect()
+            };
+            let d = Diagnostic::error("invalid-value", message).at_value(item, "of the other kind");
+            cx.push(match kind {
+                LossKind::Ctc => d.help("leave `metrics` out"),
+                _ => d.help(format!("metrics of this loss are {}", convert::either(&others))),
+            });
+        } else if !found.contains(&metric) {
+            found.push(metric);
+        }
+    }
+    cx.sink.check_since(before).map(|()| found)
+}
+
+fn metric(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<MetricSpec, Reported> {
+    if value.as_map().is_some() {
+        let fields = Fields::open(cx, value, what, TOP)?;
+        let k = fields.need(cx, "top_k", "top_k: 5")?;
+        return convert::whole(cx, k, &fields.what("top_k"), 1).map(MetricSpec::TopK);
+    }
+    Ok(match METRICS[convert::word(cx, value, what, METRICS)?] {
+        "precision" => MetricSpec::Precision,
+        "recall" => MetricSpec::Recall,
+        "f1" => MetricSpec::F1,
+        "auroc" => MetricSpec::Auroc,
+        "mae" => MetricSpec::Mae,
+        "r2" => MetricSpec::R2,
+        _ => MetricSpec::Accuracy,
+    })
 }
 
 /// The parameters that only `ctc` has.
@@ -79,7 +256,7 @@ fn ctc(
     fields: &Fields<'_>,
     kind: LossKind,
     graph: Option<&Graph>,
-) -> Result<(), Reported> {
+) -> Result<Option<CtcLoss>, Reported> {
     let before = cx.sink.error_count();
     if kind != LossKind::Ctc {
         for key in CTC_ONLY {
@@ -87,28 +264,51 @@ fn ctc(
                 cx.push(ctc_only(&e.key, kind.word()));
             }
         }
-        return cx.sink.check_since(before);
+        return cx.sink.check_since(before).map(|()| None);
     }
-    for key in CTC_NEEDS {
-        // Reported; the other keys are still of interest.
-        let _ = fields.need(cx, key, &format!("{key}: NAME_OF_THE_DATA"));
+    let mut source = |key: &'static str| {
+        let value = fields.need(cx, key, &format!("{key}: NAME_OF_THE_DATA"))?;
+        Ok(Spanned { value: convert::text(cx, value, &fields.what(key))?, span: value.span })
+    };
+    let (input_length, output_length, labels) = (source("input_length"), source("output_length"), source("output"));
+    let relative_to =
+        fields.read(cx, "relative_to", |cx, v, what| Ok(Spanned { value: convert::text(cx, v, what)?, span: v.span }));
+    let relative_to = relative_to.and_then(|name| match (graph, name) {
+        (Some(graph), Some(name)) => layer_called(cx, graph, &name).map(Some),
+        _ => Ok(None),
+    });
+    let variants = fields.read(cx, "variant", variants);
+    let variants = variants?.unwrap_or_default();
+    Ok(Some(CtcLoss {
+        input_length: input_length?,
+        output_length: output_length?,
+        labels: labels?,
+        relative_to: relative_to?,
+        warp: variants.contains(&WARP),
+        loss_scale: variants.contains(&LOSS_SCALE),
+    }))
+}
+
+/// A layer by one of its names.
+fn layer_called(cx: &mut Cx<'_>, graph: &Graph, name: &Spanned<String>) -> Result<Spanned<LayerId>, Reported> {
+    if let Some(layer) = graph.made_by.get(&name.value) {
+        return Ok(Spanned { value: *layer, span: name.span });
     }
-    for key in KEYS.iter().filter(|k| CTC_ONLY.contains(&k.name)) {
-        if let Some(v) = fields.get(key.name) {
-            let _ = table::check(cx, v, &key.ty, &fields.what(key.name));
+    let known: Vec<&str> = graph.names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
+    Err(cx.fail(unknown_input(&name.value, name.span, &known)))
+}
+
+/// A variant or a list of them, as indices into [`VARIANTS`].
+fn variants(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<usize>, Reported> {
+    match value.as_list() {
+        _ if value.is_null() => Ok(Vec::new()),
+        Some(items) => {
+            let what = format!("an item of {what}");
+            let all: Vec<_> = items.iter().map(|v| convert::word(cx, v, &what, VARIANTS)).collect();
+            all.into_iter().collect()
         }
+        None => Ok(vec![convert::word(cx, value, what, VARIANTS)?]),
     }
-    if let (Some(graph), Some(v)) = (graph, fields.get("relative_to"))
-        && let Some(name) = v.as_str()
-        && !graph.names.contains_key(name)
-    {
-        let known: Vec<&str> = graph.names.keys().map(String::as_str).filter(|n| !n.starts_with("..")).collect();
-        cx.push(unknown_input(name, v.span, &known));
-    }
-    if let Some(v) = fields.get("name") {
-        cx.unbuilt(Need::Build, v, "the loss `ctc`");
-    }
-    cx.sink.check_since(before)
 }
 
 fn ctc_only(key: &Value, word: &str) -> Diagnostic {
@@ -128,4 +328,18 @@ fn output(cx: &mut Cx<'_>, value: &Value, graph: Option<&Graph>) -> Result<Optio
         return Err(cx.fail(unknown_target(value, &names, graph.names.get(&target).copied())));
     }
     Ok(found)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn words_and_rules_agree() {
+        assert_eq!(RULES.map(|r| r.word), WORDS);
+        for rule in &RULES {
+            assert_eq!(rule.kind.word(), rule.word);
+            assert!(rule.keys.iter().all(|k| KEYS.iter().any(|key| key.name == *k)));
+        }
+    }
 }

@@ -2,6 +2,7 @@
 
 use crate::diag::Reported;
 use crate::frontend::Value;
+use crate::frontend::template::Undefined;
 use crate::frontend::value::Kind;
 use crate::model::convert;
 use crate::model::cx::Cx;
@@ -61,6 +62,10 @@ pub(crate) fn read(cx: &mut Cx<'_>, value: &Value) -> Result<Settings, Reported>
         None => None,
     };
     let compat_kur = match get("compat") {
+        Some(v) if v.as_str() == Some("kur") && cx.engine.undefined() == Undefined::Error => {
+            // It decides how templates are evaluated, so it cannot be one.
+            return Err(cx.fail(out_of_range(v, "`settings.compat`", "the plain word `kur`, no template or literal")));
+        }
         Some(v) if v.as_str() == Some("kur") => true,
         Some(Value { kind: Kind::Bool(false), .. }) | None => false,
         Some(v) => return Err(cx.fail(out_of_range(v, "`settings.compat`", "`kur` or absent"))),
@@ -70,9 +75,13 @@ pub(crate) fn read(cx: &mut Cx<'_>, value: &Value) -> Result<Settings, Reported>
 
 /// Seeds outside 0..2³² are taken modulo 2³², as in Kur (kur-reference 6.4).
 fn seed(cx: &mut Cx<'_>, value: &Value) -> Result<u64, Reported> {
-    let n = convert::integer(cx, value, "`settings.seed`")?;
-    let seed = n.rem_euclid(1 << 32).unsigned_abs();
-    if i64::try_from(seed) != Ok(n) {
+    let Some(n) = convert::integral(value) else {
+        return Err(cx.fail(wrong_type(value, "`settings.seed`", "a whole number")));
+    };
+    let seed = n.rem_euclid(1 << 32);
+    let wrapped = seed != n;
+    let seed = u64::try_from(seed).unwrap_or(0);
+    if wrapped {
         cx.push(wrapped_seed(value, seed));
     }
     Ok(seed)

@@ -15,7 +15,8 @@ pub(crate) struct Supplier {
     pub(crate) doc: &'static str,
 }
 
-const SOURCE: &[Key] = &[Key::new("source", Ty::Path, "the file").required()];
+/// Keys of the suppliers of named arrays.
+pub(super) const SOURCE: &[Key] = &[Key::new("source", Ty::Path, "the file").required()];
 
 /// One file, alone, in a list, or under `source`.
 const SOURCE_FORM: Ty = Ty::AnyOf(&[Ty::Path, Ty::List(&Ty::Path), Ty::Map(SOURCE)]);
@@ -76,6 +77,7 @@ pub(crate) static SUPPLIERS: &[Supplier] = &[
     Supplier { word: "jsonl", form: SOURCE_FORM, doc: "a file of JSON lines" },
     Supplier { word: "pickle", form: SOURCE_FORM, doc: "a Python pickle of arrays" },
     Supplier { word: "numpy_dict", form: SOURCE_FORM, doc: "a numpy file with a dictionary" },
+    Supplier { word: "npz", form: SOURCE_FORM, doc: "a numpy archive of arrays" },
     Supplier { word: "text", form: package(TEXT), doc: "sequences of symbols" },
     Supplier { word: "speech_recognition", form: package(SPEECH), doc: "utterances with transcripts" },
     Supplier { word: "mind", form: package(PACKAGE), doc: "EEG pictures" },

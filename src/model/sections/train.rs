@@ -55,7 +55,7 @@ pub(crate) fn read(cx: &mut Cx<'_>, span: Span, value: &Value, validate_saves: b
             optimizer: Optimizer::default(),
         });
     }
-    let fields = Fields::open(cx, value, "`train`", KEYS)?;
+    let fields = Fields::open_section(cx, value, "`train`", KEYS)?;
     let data = data::read(cx, &fields, &CsvSpec { header: true, ..CsvSpec::default() });
     let provider = provider::read(cx, &fields);
     let epochs = epochs(cx, &fields);
@@ -73,13 +73,21 @@ pub(crate) fn read(cx: &mut Cx<'_>, span: Span, value: &Value, validate_saves: b
 
 /// `stop_when.epochs`, else `epochs`.
 fn epochs(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<Option<u64>, Reported> {
+    let mut stop_after = None;
     if let Some(stop) = fields.get("stop_when") {
         let inner = Fields::open(cx, stop, "`stop_when`", STOP)?;
         mode(cx, &inner)?;
-        if let Some(v) = inner.get("epochs") {
-            return limit(cx, v, &inner.what("epochs"));
-        }
+        stop_after = inner.get("epochs").map(|v| limit(cx, v, &inner.what("epochs")));
     }
+    let plain = plain_epochs(cx, fields);
+    match stop_after {
+        Some(epochs) => plain.and(epochs),
+        None => plain,
+    }
+}
+
+/// `epochs`, a number or a mapping.
+fn plain_epochs(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<Option<u64>, Reported> {
     let Some(value) = fields.get("epochs") else { return Ok(None) };
     let (count, what) = match value.kind {
         Kind::Map(_) => {
@@ -91,7 +99,7 @@ fn epochs(cx: &mut Cx<'_>, fields: &Fields<'_>) -> Result<Option<u64>, Reported>
         _ => (value, fields.what("epochs")),
     };
     let epochs = limit(cx, count, &what)?;
-    if epochs == Some(0) {
+    if epochs == Some(0) && fields.get("stop_when").is_none() {
         // Kur ignores a zero here (but not in `stop_when`).
         cx.push(endless_training(count));
         return Ok(None);

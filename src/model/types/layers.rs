@@ -20,6 +20,8 @@ pub struct Layer {
     pub kind: LayerKind,
     /// Whether its weights are frozen.
     pub freeze: bool,
+    /// Penalty on its weights.
+    pub regularizer: Option<Regularizer>,
     /// Through which templates, includes and aliases the entry came, for messages.
     pub via: Option<Arc<Origin>>,
 }
@@ -72,6 +74,8 @@ pub enum LayerKind {
         size: Spanned<Vec<u64>>,
         /// Strides, as many as `size` has.
         strides: Vec<u64>,
+        /// Distance between the cells of the window, as many as `size` has.
+        dilation: Vec<u64>,
         /// Border handling.
         border: Border,
         /// Each channel on its own: `kernels` is a multiple of the input's channels.
@@ -140,6 +144,46 @@ pub enum LayerKind {
     },
     /// `output`: the identity.
     Output,
+    /// `upsample`: every cell several times along the spatial axes.
+    Upsample {
+        /// How often along each axis; one number holds for all.
+        size: Spanned<Vec<u64>>,
+    },
+    /// `pad` with zeros along the spatial axes.
+    Pad {
+        /// Before the first cell of each axis; one number holds for all.
+        before: Spanned<Vec<u64>>,
+        /// Behind the last one.
+        after: Spanned<Vec<u64>>,
+    },
+    /// `global_pool` over all spatial axes.
+    GlobalPool {
+        /// Maximum or average.
+        kind: PoolKind,
+    },
+    /// `layer_normalization` over the last axis.
+    LayerNormalization {
+        /// Added to the variance.
+        epsilon: f64,
+    },
+    /// `position_embedding`: a trained vector added to each step.
+    PositionEmbedding,
+    /// `attention` of a sequence to itself.
+    Attention {
+        /// Number of heads.
+        heads: Spanned<u64>,
+        /// Whether a step sees only itself and those before it.
+        causal: bool,
+    },
+}
+
+/// A term of the loss for each kernel w of a layer: l1·Σ|w| + l2·Σw².
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Regularizer {
+    /// Factor of the sizes, at least 0.
+    pub l1: f64,
+    /// Factor of the squares, at least 0.
+    pub l2: f64,
 }
 
 /// The gates of a highway layer.
@@ -160,6 +204,8 @@ pub struct Recurrent {
     pub sequence: bool,
     /// Both directions, joined like this.
     pub bidirectional: Option<MergeMode>,
+    /// PyTorch's formulas of the cell (`cell: torch`).
+    pub torch: bool,
     /// Activation of candidate and output; the cell's default when absent.
     pub outer_activation: Option<Activation>,
 }
@@ -211,6 +257,12 @@ impl LayerKind {
             LayerKind::Parallel { .. } => "parallel",
             LayerKind::Reuse { .. } => "reuse",
             LayerKind::Output => "output",
+            LayerKind::Upsample { .. } => "upsample",
+            LayerKind::Pad { .. } => "pad",
+            LayerKind::GlobalPool { .. } => "global_pool",
+            LayerKind::LayerNormalization { .. } => "layer_normalization",
+            LayerKind::PositionEmbedding => "position_embedding",
+            LayerKind::Attention { .. } => "attention",
         }
     }
 }
@@ -238,6 +290,16 @@ pub enum Activation {
     Softsign,
     /// Softmax over the last axis.
     Softmax,
+    /// x > 0 ? x : x / 100 (Maas et al. 2013).
+    LeakyRelu,
+    /// x · Φ(x) with the normal distribution Φ (Hendrycks and Gimpel 2016).
+    Gelu,
+    /// x · sigmoid(x) (Elfwing et al. 2017).
+    Silu,
+    /// x · tanh(softplus(x)) (Misra 2019).
+    Mish,
+    /// x > 0 ? x : a · x with a trained slope a for each cell of the last axis (He et al. 2015).
+    Prelu,
 }
 
 /// Border handling of convolution and pooling.

@@ -2,10 +2,12 @@
 //! No tensors here.
 
 mod layers;
+mod optimizer;
 mod sections;
 
-pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent};
-pub use sections::{Clip, Loss, LossKind, Optimizer, OptimizerKind, TrainSection};
+pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent, Regularizer};
+pub use optimizer::{Clip, Curve, Optimizer, OptimizerKind, PLATEAU, PLATEAU_SEEN, ScaleRate, Schedule};
+pub use sections::{CtcLoss, Loss, LossKind, TrainSection};
 
 use kur_runtime::spec::SectionSpec;
 
@@ -63,6 +65,17 @@ pub struct Kurfile {
     pub messages: Vec<Spanned<String>>,
     /// The evaluated sections as YAML text, for the payload and `--emit=value`.
     pub resolved: String,
+}
+
+impl Kurfile {
+    /// The column of `scale_rate`, where the train step reads it beside the model's inputs and targets.
+    #[must_use]
+    pub fn rate_source(&self) -> Option<&str> {
+        let source = self.train.as_ref()?.optimizer.scale_rate.as_ref()?.source.as_str();
+        let input = self.layers.iter().any(|l| matches!(l.kind, LayerKind::Input { .. }) && l.name == source);
+        let target = self.losses.iter().any(|l| self.outputs.get(l.output).is_some_and(|o| o.name == source));
+        (!input && !target).then_some(source)
+    }
 }
 
 /// When the lack of a construct matters.
@@ -124,7 +137,7 @@ pub struct ModelOutput {
 pub struct DataShape {
     /// Name of the model input or target.
     pub name: String,
-    /// Shape without the batch.
+    /// Shape without the batch; 0 for a first axis whose length differs from sample to sample.
     pub shape: Vec<u64>,
     /// Where it was learned from, for messages: `iris-train.csv`.
     pub source: String,

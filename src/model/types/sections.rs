@@ -1,7 +1,8 @@
-//! The sections beside the model: training, losses, optimizers (kur-reference 5 and 7).
+//! The sections beside the model: training and losses (kur-reference 5 and 7).
 
-use kur_runtime::spec::{SectionSpec, TrainWeights};
+use kur_runtime::spec::{MetricSpec, SectionSpec, TrainWeights};
 
+use super::{LayerId, Optimizer, Spanned};
 use crate::diag::Span;
 
 /// The `train` section.
@@ -28,8 +29,35 @@ pub struct Loss {
     pub kind: LossKind,
     /// Multiplier, 1 by default.
     pub weight: f64,
+    /// Parameters of [`LossKind::Ctc`].
+    pub ctc: Option<CtcLoss>,
+    /// `delta` of `huber`: the distance from which the loss grows along a line.
+    pub delta: f64,
+    /// Share of the truth that is spread over all classes, in [0, 1).
+    pub label_smoothing: f64,
+    /// Weight of each class; empty weighs all alike.
+    pub class_weights: Vec<f64>,
+    /// What tests and validation measure beside the loss.
+    pub metrics: Vec<MetricSpec>,
     /// Span of the entry.
     pub span: Span,
+}
+
+/// Parameters of CTC (kur-reference 5.2).
+#[derive(Clone, Debug, PartialEq)]
+pub struct CtcLoss {
+    /// Data with the number of frames of each sample.
+    pub input_length: Spanned<String>,
+    /// Data with the number of labels of each sample.
+    pub output_length: Spanned<String>,
+    /// Data with the labels, padded.
+    pub labels: Spanned<String>,
+    /// The layer whose output `input_length` measures; that of the loss when absent.
+    pub relative_to: Option<Spanned<LayerId>>,
+    /// Variant `warp`: the blank is class 0, and the softmax belongs to the loss.
+    pub warp: bool,
+    /// Variant `loss_scale`: times the mean number of frames over 100.
+    pub loss_scale: bool,
 }
 
 /// Losses (kur-reference 5.1).
@@ -39,6 +67,12 @@ pub enum LossKind {
     MeanSquaredError,
     /// −Σ t·ln p over the last axis, mean over the rest.
     CategoricalCrossentropy,
+    /// −(t·ln p + (1−t)·ln(1−p)), mean over all elements.
+    BinaryCrossentropy,
+    /// Mean over all elements of |prediction − truth|.
+    MeanAbsoluteError,
+    /// Mean over all elements of ½d² where |d| ≤ δ, else δ(|d| − ½δ) (Huber 1964).
+    Huber,
     /// Connectionist temporal classification (5.2).
     Ctc,
 }
@@ -50,45 +84,22 @@ impl LossKind {
         match self {
             LossKind::MeanSquaredError => "mean_squared_error",
             LossKind::CategoricalCrossentropy => "categorical_crossentropy",
+            LossKind::BinaryCrossentropy => "binary_crossentropy",
+            LossKind::MeanAbsoluteError => "mean_absolute_error",
+            LossKind::Huber => "huber",
             LossKind::Ctc => "ctc",
         }
     }
-}
 
-/// Optimizers with Keras' formulas (kur-reference 5.3).
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Optimizer {
-    /// Which rule.
-    pub kind: OptimizerKind,
-    /// Learning rate.
-    pub learning_rate: f64,
-    /// lr / (1 + decay · updates done).
-    pub decay: f64,
-    /// Gradient clipping.
-    pub clip: Clip,
-}
+    /// Whether truth and prediction are numbers, whose distance counts.
+    #[must_use]
+    pub fn is_regression(self) -> bool {
+        matches!(self, LossKind::MeanSquaredError | LossKind::MeanAbsoluteError | LossKind::Huber)
+    }
 
-/// The update rule.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum OptimizerKind {
-    /// v = μv − lr·g; p += v, or with Nesterov p += μv − lr·g.
-    Sgd {
-        /// μ, at least 0.
-        momentum: f64,
-        /// Whether to use Nesterov's form.
-        nesterov: bool,
-    },
-    /// Adam with β 0.9 and 0.999, ε 1e-8.
-    Adam,
-}
-
-/// Gradient clipping.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub enum Clip {
-    /// None.
-    None,
-    /// Scale all gradients so that their global L2 norm is at most this.
-    Norm(f64),
-    /// Clamp each element to ± this.
-    Abs(f64),
+    /// Whether predictions are shares of classes.
+    #[must_use]
+    pub fn is_crossentropy(self) -> bool {
+        matches!(self, LossKind::CategoricalCrossentropy | LossKind::BinaryCrossentropy)
+    }
 }

@@ -2,8 +2,10 @@
 //! gives the gradient to each operand, `None` where the operation is flat.
 
 use crate::ir::graph::{Builder, Node, NodeId};
+use crate::ir::infer::sum_of;
 use crate::ir::kernel::{ReduceOp, ScalarOp};
-use crate::ir::op::Op;
+use crate::ir::op::{Op, RnnAttrs};
+use kur_runtime::plan::{PartOf, RnnGradOf, StepPick};
 
 /// Vector–Jacobian products of one node, one entry per operand. `wanted` says which are needed.
 ///
@@ -112,9 +114,86 @@ pub(super) fn vjp(
             let ps = b.mul(p, s);
             some(vec![b.sub(g, ps)])
         }
-        Op::ArgMax | Op::Random { .. } => Ok(vec![None; x.len()]),
-        Op::Input { .. } | Op::State { .. } | Op::Control(_) | Op::Const(_) | Op::Size(_) => Ok(Vec::new()),
+        Op::Rnn(a) => {
+            let gxw = rnn(b, a, y, x[1], g)?;
+            let mut grads = vec![Some(gxw), wanted[1].then(|| b.op(Op::RnnGradWeight(*a), &[y, gxw]))];
+            if let Some(bias) = wanted.get(2) {
+                grads.push(bias.then(|| b.op(Op::RnnGradBias(*a), &[y, gxw])));
+            }
+            Ok(grads)
+        }
+        Op::Part(p) => {
+            let shape = b.shape(x[0]);
+            some(vec![b.shaped(Op::PartGrad(*p), &[g], shape)])
+        }
+        Op::PartGrad(p) => some(vec![b.op(Op::Part(*p), &[g])]),
+        Op::Scan { reverse } => {
+            // The gradient to b runs the other way, with the factors of the step after.
+            let next = b.op(Op::Shift { reverse: !reverse }, &[x[0]]);
+            let gb = b.op(Op::Scan { reverse: !reverse }, &[next, g]);
+            let before = wanted[0].then(|| b.op(Op::Shift { reverse: *reverse }, &[y]));
+            Ok(vec![before.map(|before| b.mul(gb, before)), Some(gb)])
+        }
+        Op::Shift { reverse } => some(vec![b.op(Op::Shift { reverse: !reverse }, &[g])]),
+        Op::Ctc { blank_first } => {
+            let op = Op::CtcGrad { blank_first: *blank_first };
+            Ok(vec![wanted[0].then(|| b.op(op, &[x[0], x[1], x[2], x[3], g])), None, None, None])
+        }
+        Op::RnnGrad(..) | Op::RnnGradWeight(_) | Op::RnnGradBias(_) | Op::CtcGrad { .. } => {
+            Err(format!("`{}` has no gradient: second derivatives of it are not built", node.op.name()))
+        }
+        Op::Concat { axis } => {
+            let mut start = Vec::new();
+            let mut parts = Vec::with_capacity(x.len());
+            for (operand, want) in x.iter().zip(wanted) {
+                let shape = b.shape(*operand);
+                let size = shape[*axis];
+                let op = Op::Slice { axis: *axis, start: sum_of(&start) };
+                parts.push(want.then(|| if x.len() == 1 { g } else { b.shaped(op, &[g], shape) }));
+                start.push(size);
+            }
+            Ok(parts)
+        }
+        Op::Slice { axis, start } => {
+            let shape = b.shape(x[0]);
+            some(vec![b.shaped(Op::Pad { axis: *axis, start: start.clone() }, &[g], shape)])
+        }
+        Op::Pad { axis, start } => {
+            let shape = b.shape(x[0]);
+            some(vec![b.shaped(Op::Slice { axis: *axis, start: start.clone() }, &[g], shape)])
+        }
+        Op::Gather => {
+            let shape = b.shape(x[0]);
+            Ok(vec![wanted[0].then(|| b.shaped(Op::GatherGrad, &[x[1], g], shape)), None])
+        }
+        // Linear in gy: its gradient looks the rows up again.
+        Op::GatherGrad => Ok(vec![None, wanted[1].then(|| b.op(Op::Gather, &[g, x[0]]))]),
+        Op::ArgMax | Op::Random { .. } | Op::Lengths { .. } => Ok(vec![None; x.len()]),
+        Op::Input { .. } | Op::State { .. } | Op::Control(_) | Op::Const(_) | Op::Size(_) | Op::Positions => {
+            Ok(Vec::new())
+        }
     }
+}
+
+/// The gradient of a recurrent layer to its input products. `g`, the gradient to the tape, is a sum of gradients that
+/// came through [`Op::Part`] from the states.
+fn rnn(b: &mut Builder<'_>, a: &RnnAttrs, tape: NodeId, kernel: NodeId, g: NodeId) -> Result<NodeId, String> {
+    let end = if a.reverse { StepPick::First } else { StepPick::Last };
+    let node = b.graph.node(g).clone();
+    let of = match node.op {
+        Op::Map(ScalarOp::Add) => {
+            let left = rnn(b, a, tape, kernel, node.args[0])?;
+            let right = rnn(b, a, tape, kernel, node.args[1])?;
+            return Ok(b.add(left, right));
+        }
+        Op::PartGrad(PartOf { part: 0, steps: StepPick::All, .. }) => RnnGradOf::States,
+        Op::PartGrad(PartOf { part: 0, steps, .. }) if steps == end => RnnGradOf::Final,
+        _ => {
+            let name = Op::Rnn(*a).name();
+            return Err(format!("`{name}` is differentiated through its states and the final one only"));
+        }
+    };
+    Ok(b.op(Op::RnnGrad(*a, of), &[tape, kernel, node.args[0]]))
 }
 
 /// Gradients of a scalar operation before the broadcast is undone.

@@ -1,0 +1,403 @@
+//! What recurrent cells do with one row at one step. In: the products of a step. Out: states, gates and gradients.
+//! Invariants: elementwise, so the position of a row or lane does not matter; slopes are those of the rules for the same
+//! functions in the compiler's gradient table; NaN stays NaN.
+
+use crate::cpu::simd::{Simd, multiversion};
+use crate::cpu::vmath::{exp, log, sigmoid, tanh};
+use crate::plan::CellActivation;
+
+const SELU_SCALE: f32 = 1.050_701;
+const SELU_ALPHA: f32 = 1.673_263_2;
+
+/// An activation.
+///
+/// # Safety
+/// The level of `S` is available; so for all functions here.
+#[inline(always)]
+unsafe fn activate<S: Simd>(kind: CellActivation, x: S::V) -> S::V {
+    // SAFETY: passed on to the caller. The order of operands of max and min keeps a NaN.
+    unsafe {
+        let (zero, one) = (S::splat(0.0), S::splat(1.0));
+        match kind {
+            CellActivation::Linear => x,
+            CellActivation::Relu => S::max(zero, x),
+            CellActivation::Tanh => tanh::<S>(x),
+            CellActivation::Sigmoid => sigmoid::<S>(x),
+            CellActivation::HardSigmoid => {
+                let y = S::add(S::mul(x, S::splat(0.2)), S::splat(0.5));
+                S::min(one, S::max(zero, y))
+            }
+            CellActivation::Elu => elu::<S>(x, 1.0, 1.0),
+            CellActivation::Selu => elu::<S>(x, SELU_SCALE, SELU_ALPHA),
+            CellActivation::Softplus => {
+                // log1p(e) = log(1 + e) · e / ((1 + e) − 1), exact where 1 + e rounds (Kahan).
+                let e = exp::<S>(S::sub(zero, S::set_bits(x, 0x7fff_ffff, 0)));
+                let u = S::add(one, e);
+                let d = S::sub(u, one);
+                let l = S::select_eq(d, zero, e, S::div(S::mul(log::<S>(u), e), d));
+                S::add(S::max(zero, x), l)
+            }
+            CellActivation::Softsign => S::div(x, S::add(one, S::set_bits(x, 0x7fff_ffff, 0))),
+        }
+    }
+}
+
+/// `scale · (x > 0 ? x : alpha · (eˣ − 1))`, with eˣ − 1 = 2h / (1 − h) for h = tanh(x / 2), which loses no digits at 0.
+#[inline(always)]
+unsafe fn elu<S: Simd>(x: S::V, scale: f32, alpha: f32) -> S::V {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let (zero, one) = (S::splat(0.0), S::splat(1.0));
+        let h = tanh::<S>(S::mul(S::min(zero, x), S::splat(0.5)));
+        let low = S::div(S::add(h, h), S::sub(one, h));
+        let y = S::select_lt(zero, x, x, S::mul(low, S::splat(alpha)));
+        S::mul(y, S::splat(scale))
+    }
+}
+
+/// The slope of an activation where its value is `y`.
+#[inline(always)]
+unsafe fn slope<S: Simd>(kind: CellActivation, y: S::V) -> S::V {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let (zero, one) = (S::splat(0.0), S::splat(1.0));
+        match kind {
+            CellActivation::Linear => one,
+            CellActivation::Relu => S::select_lt(zero, y, one, zero),
+            CellActivation::Tanh => S::sub(one, S::mul(y, y)),
+            CellActivation::Sigmoid => S::mul(y, S::sub(one, y)),
+            CellActivation::HardSigmoid => {
+                let fifth = S::select_lt(zero, y, S::splat(0.2), zero);
+                S::select_lt(y, one, fifth, zero)
+            }
+            CellActivation::Elu => S::select_lt(zero, y, one, S::add(y, one)),
+            CellActivation::Selu => {
+                let scale = S::splat(SELU_SCALE);
+                S::select_lt(zero, y, scale, S::add(y, S::splat(SELU_SCALE * SELU_ALPHA)))
+            }
+            // 1 − e⁻ʸ = 2h / (1 + h) for h = tanh(y / 2).
+            CellActivation::Softplus => {
+                let h = tanh::<S>(S::mul(y, S::splat(0.5)));
+                S::div(S::add(h, h), S::add(one, h))
+            }
+            CellActivation::Softsign => {
+                let d = S::sub(one, S::set_bits(y, 0x7fff_ffff, 0));
+                S::mul(d, d)
+            }
+        }
+    }
+}
+
+/// Lanes `i..` of a row of `len`; those beyond its end are 0.
+#[inline(always)]
+unsafe fn get<S: Simd>(p: *const f32, i: usize, len: usize) -> S::V {
+    // SAFETY: the caller vouches for `len` floats.
+    unsafe { if i + S::LANES <= len { S::load(p.add(i)) } else { S::load_masked(p.add(i), S::mask(len - i)) } }
+}
+
+/// Stores lanes `i..` of a row of `len`.
+#[inline(always)]
+unsafe fn put<S: Simd>(p: *mut f32, i: usize, len: usize, v: S::V) {
+    // SAFETY: the caller vouches for `len` floats.
+    unsafe { if i + S::LANES <= len { S::store(p.add(i), v) } else { S::store_masked(p.add(i), S::mask(len - i), v) } }
+}
+
+/// One row at one step, forwards. Rows of several parts have them one behind the other, each `u` wide.
+pub(super) struct Forward {
+    pub(super) u: usize,
+    pub(super) inner: CellActivation,
+    pub(super) outer: CellActivation,
+    /// Input products, G parts.
+    pub(super) xw: *const f32,
+    /// Recurrent products: G parts; 2 parts for the gates of `gru`.
+    pub(super) hu: *const f32,
+    /// The recurrent product of the candidate of `gru`.
+    pub(super) candidate: *const f32,
+    /// The state, read and replaced.
+    pub(super) h: *mut f32,
+    /// The memory of `lstm`, read and replaced.
+    pub(super) c: *mut f32,
+    /// r∘h of `gru`.
+    pub(super) rh: *mut f32,
+    /// K parts.
+    pub(super) tape: *mut f32,
+}
+
+multiversion! {
+    /// First half of `gru`: z, r and r∘h.
+    pub(super) fn gru_gates_for = gru_gates(p: &Forward)
+}
+
+#[inline(always)]
+unsafe fn gru_gates<S: Simd>(p: &Forward) {
+    // SAFETY: passed on to the caller, as in all functions below.
+    unsafe {
+        let u = p.u;
+        let mut i = 0;
+        while i < u {
+            let gate = |k: usize| {
+                let sum = S::add(get::<S>(p.xw.add(k * u), i, u), get::<S>(p.hu.add(k * u), i, u));
+                activate::<S>(p.inner, sum)
+            };
+            let (z, r) = (gate(0), gate(1));
+            put::<S>(p.tape.add(u), i, u, z);
+            put::<S>(p.tape.add(2 * u), i, u, r);
+            put::<S>(p.rh, i, u, S::mul(r, get::<S>(p.h, i, u)));
+            i += S::LANES;
+        }
+    }
+}
+
+multiversion! {
+    /// Second half of `gru`: candidate and state.
+    pub(super) fn gru_state_for = gru_state(p: &Forward)
+}
+
+#[inline(always)]
+unsafe fn gru_state<S: Simd>(p: &Forward) {
+    // SAFETY: as above.
+    unsafe {
+        let u = p.u;
+        let mut i = 0;
+        while i < u {
+            let sum = S::add(get::<S>(p.xw.add(2 * u), i, u), get::<S>(p.candidate, i, u));
+            let new = activate::<S>(p.outer, sum);
+            let z = get::<S>(p.tape.add(u), i, u);
+            let h = blend::<S>(z, get::<S>(p.h, i, u), new);
+            put::<S>(p.tape.add(3 * u), i, u, new);
+            put::<S>(p.tape, i, u, h);
+            put::<S>(p.h, i, u, h);
+            i += S::LANES;
+        }
+    }
+}
+
+/// `z·a + (1 − z)·b`.
+#[inline(always)]
+unsafe fn blend<S: Simd>(z: S::V, a: S::V, b: S::V) -> S::V {
+    // SAFETY: as above.
+    unsafe { S::add(S::mul(z, a), S::mul(S::sub(S::splat(1.0), z), b)) }
+}
+
+multiversion! {
+    /// A step of `gru` with the reset after the product.
+    pub(super) fn gru_after_for = gru_after(p: &Forward)
+}
+
+#[inline(always)]
+unsafe fn gru_after<S: Simd>(p: &Forward) {
+    // SAFETY: as above.
+    unsafe {
+        let u = p.u;
+        let mut i = 0;
+        while i < u {
+            let x = |k: usize| get::<S>(p.xw.add(k * u), i, u);
+            let hu = |k: usize| get::<S>(p.hu.add(k * u), i, u);
+            let r = activate::<S>(p.inner, S::add(x(0), hu(0)));
+            let z = activate::<S>(p.inner, S::add(x(1), hu(1)));
+            let product = hu(2);
+            let new = activate::<S>(p.outer, S::add(x(2), S::mul(r, product)));
+            let h = blend::<S>(z, get::<S>(p.h, i, u), new);
+            for (part, v) in [h, r, z, new, product].into_iter().enumerate() {
+                put::<S>(p.tape.add(part * u), i, u, v);
+            }
+            put::<S>(p.h, i, u, h);
+            i += S::LANES;
+        }
+    }
+}
+
+multiversion! {
+    /// A step of `lstm`.
+    pub(super) fn lstm_for = lstm(p: &Forward)
+}
+
+#[inline(always)]
+unsafe fn lstm<S: Simd>(p: &Forward) {
+    // SAFETY: as above.
+    unsafe {
+        let u = p.u;
+        let mut i = 0;
+        while i < u {
+            let sum = |k: usize| S::add(get::<S>(p.xw.add(k * u), i, u), get::<S>(p.hu.add(k * u), i, u));
+            let input = activate::<S>(p.inner, sum(0));
+            let forget = activate::<S>(p.inner, sum(1));
+            let new = activate::<S>(p.outer, sum(2));
+            let output = activate::<S>(p.inner, sum(3));
+            let c = S::add(S::mul(forget, get::<S>(p.c, i, u)), S::mul(input, new));
+            let h = S::mul(output, activate::<S>(p.outer, c));
+            for (part, v) in [h, c, input, forget, new, output].into_iter().enumerate() {
+                put::<S>(p.tape.add(part * u), i, u, v);
+            }
+            put::<S>(p.h, i, u, h);
+            put::<S>(p.c, i, u, c);
+            i += S::LANES;
+        }
+    }
+}
+
+/// One row at one step, backwards.
+pub(super) struct Backward {
+    pub(super) u: usize,
+    pub(super) inner: CellActivation,
+    pub(super) outer: CellActivation,
+    /// K parts of this step.
+    pub(super) tape: *const f32,
+    /// The tape of the step before, or zeros.
+    pub(super) before: *const f32,
+    /// Gradient to the state of this step; null for none.
+    pub(super) gh: *const f32,
+    /// Gradient to the state from the step after, read and replaced.
+    pub(super) carry: *mut f32,
+    /// More of it, added to it: the product of this cell's gradients with the recurrent kernel.
+    pub(super) product: *const f32,
+    /// Gradient to the memory from the step after, read and replaced (`lstm`).
+    pub(super) carry_c: *mut f32,
+    /// Gradients to the recurrent products: G parts; 2 parts for the gates of `gru`.
+    pub(super) da: *mut f32,
+    /// The gradient to the candidate's product of `gru`.
+    pub(super) dc: *mut f32,
+    /// Gradient to r∘h of `gru`.
+    pub(super) drh: *const f32,
+    /// G parts.
+    pub(super) gxw: *mut f32,
+}
+
+impl Backward {
+    /// The gradient to the state.
+    #[inline(always)]
+    unsafe fn state<S: Simd>(&self, i: usize) -> S::V {
+        // SAFETY: as above.
+        unsafe {
+            let g = S::add(get::<S>(self.carry, i, self.u), get::<S>(self.product, i, self.u));
+            if self.gh.is_null() { g } else { S::add(g, get::<S>(self.gh, i, self.u)) }
+        }
+    }
+}
+
+multiversion! {
+    /// First half of `gru`: the gradients to z and the candidate.
+    pub(super) fn gru_candidate_back_for = gru_candidate_back(p: &Backward)
+}
+
+#[inline(always)]
+unsafe fn gru_candidate_back<S: Simd>(p: &Backward) {
+    // SAFETY: as above.
+    unsafe {
+        let u = p.u;
+        let one = S::splat(1.0);
+        let mut i = 0;
+        while i < u {
+            let dh = p.state::<S>(i);
+            let (z, new) = (get::<S>(p.tape.add(u), i, u), get::<S>(p.tape.add(3 * u), i, u));
+            let h = get::<S>(p.before, i, u);
+            let dz = S::mul(dh, S::sub(h, new));
+            let dn = S::mul(dh, S::sub(one, z));
+            let az = S::mul(dz, slope::<S>(p.inner, z));
+            let an = S::mul(dn, slope::<S>(p.outer, new));
+            put::<S>(p.gxw, i, u, az);
+            put::<S>(p.da, i, u, az);
+            put::<S>(p.gxw.add(2 * u), i, u, an);
+            put::<S>(p.dc, i, u, an);
+            put::<S>(p.carry, i, u, S::mul(dh, z));
+            i += S::LANES;
+        }
+    }
+}
+
+multiversion! {
+    /// Second half of `gru`: the gradient to r.
+    pub(super) fn gru_reset_back_for = gru_reset_back(p: &Backward)
+}
+
+#[inline(always)]
+unsafe fn gru_reset_back<S: Simd>(p: &Backward) {
+    // SAFETY: as above.
+    unsafe {
+        let u = p.u;
+        let mut i = 0;
+        while i < u {
+            let (r, drh) = (get::<S>(p.tape.add(2 * u), i, u), get::<S>(p.drh, i, u));
+            let dr = S::mul(drh, get::<S>(p.before, i, u));
+            let ar = S::mul(dr, slope::<S>(p.inner, r));
+            put::<S>(p.gxw.add(u), i, u, ar);
+            put::<S>(p.da.add(u), i, u, ar);
+            put::<S>(p.carry, i, u, S::add(get::<S>(p.carry, i, u), S::mul(drh, r)));
+            i += S::LANES;
+        }
+    }
+}
+
+multiversion! {
+    /// A step of `gru` with the reset after the product.
+    pub(super) fn gru_after_back_for = gru_after_back(p: &Backward)
+}
+
+#[inline(always)]
+unsafe fn gru_after_back<S: Simd>(p: &Backward) {
+    // SAFETY: as above.
+    unsafe {
+        let u = p.u;
+        let one = S::splat(1.0);
+        let mut i = 0;
+        while i < u {
+            let part = |k: usize| get::<S>(p.tape.add(k * u), i, u);
+            let (r, z, new, product) = (part(1), part(2), part(3), part(4));
+            let dh = p.state::<S>(i);
+            let dz = S::mul(dh, S::sub(get::<S>(p.before, i, u), new));
+            let dn = S::mul(dh, S::sub(one, z));
+            let an = S::mul(dn, slope::<S>(p.outer, new));
+            let dr = S::mul(an, product);
+            let ar = S::mul(dr, slope::<S>(p.inner, r));
+            let az = S::mul(dz, slope::<S>(p.inner, z));
+            for (k, v) in [ar, az, an].into_iter().enumerate() {
+                put::<S>(p.gxw.add(k * u), i, u, v);
+            }
+            for (k, v) in [ar, az, S::mul(an, r)].into_iter().enumerate() {
+                put::<S>(p.da.add(k * u), i, u, v);
+            }
+            put::<S>(p.carry, i, u, S::mul(dh, z));
+            i += S::LANES;
+        }
+    }
+}
+
+multiversion! {
+    /// A step of `lstm`.
+    pub(super) fn lstm_back_for = lstm_back(p: &Backward)
+}
+
+#[inline(always)]
+unsafe fn lstm_back<S: Simd>(p: &Backward) {
+    // SAFETY: as above.
+    unsafe {
+        let u = p.u;
+        let zero = S::splat(0.0);
+        let mut i = 0;
+        while i < u {
+            let part = |k: usize| get::<S>(p.tape.add(k * u), i, u);
+            let (c, input, forget, new, output) = (part(1), part(2), part(3), part(4), part(5));
+            let dh = p.state::<S>(i);
+            let y = activate::<S>(p.outer, c);
+            let through = S::mul(S::mul(dh, output), slope::<S>(p.outer, y));
+            let dc = S::add(get::<S>(p.carry_c, i, u), through);
+            let di = S::mul(dc, new);
+            let df = S::mul(dc, get::<S>(p.before.add(u), i, u));
+            let dn = S::mul(dc, input);
+            let d_o = S::mul(dh, y);
+            let a = [
+                S::mul(di, slope::<S>(p.inner, input)),
+                S::mul(df, slope::<S>(p.inner, forget)),
+                S::mul(dn, slope::<S>(p.outer, new)),
+                S::mul(d_o, slope::<S>(p.inner, output)),
+            ];
+            for (k, v) in a.into_iter().enumerate() {
+                put::<S>(p.gxw.add(k * u), i, u, v);
+                put::<S>(p.da.add(k * u), i, u, v);
+            }
+            put::<S>(p.carry_c, i, u, S::mul(dc, forget));
+            put::<S>(p.carry, i, u, zero);
+            i += S::LANES;
+        }
+    }
+}
