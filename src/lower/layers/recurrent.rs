@@ -162,7 +162,10 @@ fn sru(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: NodeId, r: &Recurrent, d
     let bias = state(cx, layer, at, name("bias"), StateRole::Param, &[2 * u], Init::Constant(0.0));
     let mut b = cx.builder(at);
     let b = &mut b;
-    let part = |b: &mut Builder<'_>, x, part, parts| b.op(Op::Part(PartOf { part, parts, steps: StepPick::All }), &[x]);
+    let part = |b: &mut Builder<'_>, x, part, parts| match parts {
+        1 => x,
+        _ => b.op(Op::Part(PartOf { part, parts, steps: StepPick::All }), &[x]),
+    };
     let xw = product(b, x, kernel, packed);
     let bias = b.reshape(bias, vec![Dim::ONE, Dim::ONE, Dim::constant(2 * u)]);
     let gate = |b: &mut Builder<'_>, at: u32| {
