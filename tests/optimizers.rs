@@ -144,8 +144,8 @@ fn by_hand(opt: &Optimizer) -> Vec<Vec<Vec<f64>>> {
             lr *= if s.sqrt { mean.sqrt() } else { mean };
         }
         done += 1.0;
-        for i in 0..p.len() {
-            update(&opt.kind, lr, done, &mut p[i], &g[i], &mut a[i], &mut c[i]);
+        for (((p, g), a), c) in p.iter_mut().zip(&g).zip(&mut a).zip(&mut c) {
+            update(&opt.kind, lr, done, p, g, a, c);
         }
         found.push(p.clone());
     }
@@ -154,39 +154,38 @@ fn by_hand(opt: &Optimizer) -> Vec<Vec<Vec<f64>>> {
 
 fn update(kind: &OptimizerKind, lr: f64, t: f64, p: &mut [f64], g: &[f64], a: &mut [f64], c: &mut [f64]) {
     let mut steps = vec![0.0; p.len()];
-    for i in 0..p.len() {
-        let (g, a, c) = (g[i], &mut a[i], &mut c[i]);
+    for ((((step, p), g), a), c) in steps.iter_mut().zip(p.iter()).zip(g).zip(a).zip(c) {
         match *kind {
             OptimizerKind::Sgd { momentum, nesterov } => {
                 *a = momentum * *a - lr * g;
-                steps[i] = if nesterov { momentum * *a - lr * g } else { *a };
+                *step = if nesterov { momentum * *a - lr * g } else { *a };
             }
             OptimizerKind::Adam { beta_1, beta_2, epsilon } => {
                 *a = beta_1 * *a + (1.0 - beta_1) * g;
                 *c = beta_2 * *c + (1.0 - beta_2) * g * g;
                 let lr = lr * (1.0 - beta_2.powf(t)).sqrt() / (1.0 - beta_1.powf(t));
-                steps[i] = -lr * *a / (c.sqrt() + epsilon);
+                *step = -lr * *a / (c.sqrt() + epsilon);
             }
             OptimizerKind::AdamW { beta_1, beta_2, epsilon, weight_decay }
             | OptimizerKind::Lamb { beta_1, beta_2, epsilon, weight_decay } => {
                 *a = beta_1 * *a + (1.0 - beta_1) * g;
                 *c = beta_2 * *c + (1.0 - beta_2) * g * g;
                 let (m, v) = (*a / (1.0 - beta_1.powf(t)), *c / (1.0 - beta_2.powf(t)));
-                steps[i] = -lr * (m / (v.sqrt() + epsilon) + weight_decay * p[i]);
+                *step = -lr * (m / (v.sqrt() + epsilon) + weight_decay * p);
             }
             OptimizerKind::Lion { beta_1, beta_2, weight_decay } => {
                 let towards = beta_1 * *a + (1.0 - beta_1) * g;
-                steps[i] = -lr * (towards.signum() + weight_decay * p[i]);
+                *step = -lr * (towards.signum() + weight_decay * p);
                 *a = beta_2 * *a + (1.0 - beta_2) * g;
             }
             OptimizerKind::RmsProp { rho, epsilon } => {
                 *a = rho * *a + (1.0 - rho) * g * g;
-                steps[i] = -lr * g / (a.sqrt() + epsilon);
+                *step = -lr * g / (a.sqrt() + epsilon);
             }
             OptimizerKind::AdaDelta { rho, epsilon } => {
                 *a = rho * *a + (1.0 - rho) * g * g;
                 let u = g * (*c + epsilon).sqrt() / (*a + epsilon).sqrt();
-                steps[i] = -lr * u;
+                *step = -lr * u;
                 *c = rho * *c + (1.0 - rho) * u * u;
             }
         }

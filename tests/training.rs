@@ -32,8 +32,8 @@ impl Place {
         let o = self.kurc(args);
         assert!(o.status.success(), "{args:?}\n{}", stderr(&o));
         let lines = String::from_utf8_lossy(&o.stdout).into_owned();
-        let all = lines.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
-        all.filter(|v| v["event"] == event).last().unwrap_or_else(|| panic!("no `{event}` in\n{lines}"))
+        let mut all = lines.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
+        all.rfind(|v| v["event"] == event).unwrap_or_else(|| panic!("no `{event}` in\n{lines}"))
     }
 }
 

@@ -114,7 +114,7 @@ pub(super) fn read(cx: &mut Cx<'_>, value: &Value) -> Result<Optimizer, Reported
     let clip = fields.read(cx, "clip", clip);
     let schedule = fields.read(cx, "schedule", schedule::read);
     let scale_rate = scale_rate(cx, &fields);
-    let accumulate = fields.read(cx, "accumulate", |cx, v, what| batches(cx, v, what));
+    let accumulate = fields.read(cx, "accumulate", batches);
     let mut own = Vec::new();
     for (key, default) in rule.keys {
         let found = match KEYS.iter().find(|k| k.name == *key).map(|k| &k.ty) {
