@@ -38,7 +38,7 @@ const ENTRIES: &[(&str, &str)] = &[
     ("reuse", "- reuse: encoder\n  inputs: right"),
     ("output", "- output: species"),
     ("for", "- for:\n    range: 3\n    iterate:\n      - dense: 32\n      - activation: relu"),
-    ("for_each", "- for_each:\n    items: [64, 32]\n    with: size\n    iterate:\n      - dense: \"{{ size }}\""),
+    ("for_each", "- for_each:\n    items: [64, 32]\n    loop_var: size\n    iterate:\n      - dense: \"{{ size }}\""),
     ("debug", "- debug: \"the model has {{ layers | length }} layers so far\""),
     ("assert", "- assert: \"{{ 2 > 1 }}\""),
 ];
