@@ -19,7 +19,9 @@ fn each<'a>(cx: &mut Cx<'a, '_>, layer: &Layer, x: &Seen<'_, 'a>, given: &Spanne
         [one] => Some(vec![one; axes]),
         ref all if all.len() == axes => Some(all.to_vec()),
         ref all => {
-            let text = format!("`{}` has {} numbers, but its input {axes} spatial axes", layer.kind.word(), all.len());
+            let many = if axes == 1 { "axis" } else { "axes" };
+            let (word, found) = (layer.kind.word(), all.len());
+            let text = format!("`{word}` has {found} numbers, but its input has {axes} spatial {many}");
             let help = "give one number for each spatial axis, or a single number for all";
             cx.mismatch(layer, text, (given.span, format!("expected {axes}")), x, help)
         }

@@ -87,7 +87,6 @@ fn tolerance(case: &str, what: &str, kind: Kind) -> f64 {
     let statistics = case.contains("batchnorm") || case.contains("autonames");
     let divides = ["adam", "ada", "rms", "default"].iter().any(|w| what.contains(w));
     match kind {
-        Kind::Weights if divides && (recurrent || statistics) => 2e-5,
         Kind::Weights if divides => 2e-6,
         _ if recurrent || statistics => 2e-6,
         Kind::Output | Kind::Loss | Kind::Weights => 6e-7,

@@ -81,7 +81,6 @@ fn the_arguments_are_consistent() {
     for (args, code) in [
         (&["model"][..], 2),
         (&["model", "trian"], 2),
-        (&["model", "predict"], 2),
         (&["model", "train", "--threads", "0"], 2),
         (&["model", "train", "--batch-size", "0"], 2),
         (&["model", "train", "--epochs", "-1"], 2),

@@ -384,7 +384,7 @@ fn defects_against_the_kurfile_and_training_have_their_text() {
     let error = case.load(case.file("width,height,kind\n1,2,cat\n"), Truth::Ignored, Some(&idx)).expect_err("kinds");
     assert_eq!(
         case.text(&error),
-        "error[other-data-kind]: `x` was trained on IDX files, and the data is a CSV file\n  = help: values would be scaled in another way; give IDX files, or train anew with `train --fresh`"
+        "error[other-data-kind]: `x` was trained on IDX files or arrays, and the data is a CSV file\n  = help: values would be scaled in another way; give IDX files or arrays, or train anew with `train --fresh`"
     );
 
     let mut two = Case::new(Some(2));

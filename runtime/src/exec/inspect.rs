@@ -117,6 +117,12 @@ impl Executor {
         state.iter().chain(arena).enumerate().filter(|(_, x)| !x.is_finite()).map(|(i, _)| i).collect()
     }
 
+    /// Name of launch `index` of a step.
+    #[must_use]
+    pub fn launch_of(&self, step: StepKind, index: usize) -> Option<String> {
+        Some(self.launch_name(plan_of(&self.program, step)?.launches.get(index)?))
+    }
+
     fn launch_name(&self, launch: &Launch) -> String {
         match &launch.call {
             Call::Kernel { kernel, .. } => self.program.kernels[*kernel as usize].name.clone(),

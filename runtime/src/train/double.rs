@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 
 use super::console::Console;
 use super::cx::{About, RunCx};
-use super::engine::{Engine, RunError};
+use super::engine::{Blame, Engine, RunError};
 use super::stop::Stop;
 use crate::abi::rng;
 use crate::dim::{Dim, SymbolTable};
@@ -177,8 +177,8 @@ impl Engine for Linear {
         "test double".into()
     }
 
-    fn diagnose(&mut self, _: StepKind, _: u64, _: &[&[f32]], _: u32, _: u32) -> Option<u32> {
-        Some(0)
+    fn diagnose(&mut self, _: StepKind, _: u64, _: &[&[f32]], _: u32, _: u32) -> Option<Blame> {
+        Some(Blame::Launch { op: "matmul".into(), layer: Some(0) })
     }
 }
 

@@ -11,6 +11,20 @@ use crate::plan::Program;
 /// A failed step: values that a layer cannot take (with [`Error::sample`]), a defect, or a broken system.
 pub type RunError = Error;
 
+/// Where the first number that is not finite comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// This state held it before the step: the step before made it.
+    Before(usize),
+    /// A launch of the step.
+    Launch {
+        /// Name of the kernel or library call.
+        op: String,
+        /// Its layer, as an index into the program's layers.
+        layer: Option<u32>,
+    },
+}
+
 /// Runs the steps of one program over memory it owns.
 pub trait Engine {
     /// The program.
@@ -48,9 +62,16 @@ pub trait Engine {
     /// Processor and instruction set in use, for people.
     fn cpu_name(&self) -> String;
 
-    /// Looks for the layer whose values first stopped being finite in the step just run, as an index into the
-    /// program's layers. May be slow.
-    fn diagnose(&mut self, _step: StepKind, _batch: u64, _inputs: &[&[f32]], _seed: u32, _updates: u32) -> Option<u32> {
+    /// Looks for what first makes a number that is not finite when the step runs from the state as it is. May be slow;
+    /// the state is left as it was.
+    fn diagnose(
+        &mut self,
+        _step: StepKind,
+        _batch: u64,
+        _inputs: &[&[f32]],
+        _seed: u32,
+        _updates: u32,
+    ) -> Option<Blame> {
         None
     }
 
@@ -111,10 +132,14 @@ impl Engine for Executor {
         Executor::cpu_name(self)
     }
 
-    fn diagnose(&mut self, step: StepKind, batch: u64, inputs: &[&[f32]], seed: u32, updates: u32) -> Option<u32> {
+    fn diagnose(&mut self, step: StepKind, batch: u64, inputs: &[&[f32]], seed: u32, updates: u32) -> Option<Blame> {
         let found = Executor::diagnose(self, step, batch, inputs, seed, updates).ok()?;
         // Once weights are damaged every layer makes NaNs, and the first one would be blamed for nothing.
-        if found.state.is_some() { None } else { found.layer }
+        if let Some(state) = found.state {
+            return Some(Blame::Before(state));
+        }
+        let op = self.launch_of(step, found.launch?)?;
+        Some(Blame::Launch { op, layer: found.layer })
     }
 
     fn profile(

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use std::time::Duration;
 
+use super::blame::{Cause, Snapshot};
 use super::check;
 use super::console::Console;
 use super::engine::Engine;
@@ -170,7 +171,10 @@ impl<E: Engine> Trainer<'_, E> {
         let (engine, progress, stop, seed) = (&mut *self.engine, &mut self.progress, self.stop, self.seed);
         let order = self.order.epoch(epoch);
         let before = means.samples;
+        let mut snapshot: Option<Snapshot> = None;
+        let mut failed: Option<(u64, f64)> = None;
         self.feeder.epoch(order, first, &mut |batch| {
+            Snapshot::refresh(&mut snapshot, engine, batch.number, progress.updates);
             let rows = batch.rows.len();
             let updates = u32::try_from(progress.updates).unwrap_or(u32::MAX);
             engine.set_sizes(batch.sizes());
@@ -179,14 +183,18 @@ impl<E: Engine> Trainer<'_, E> {
             done = batch.number + 1;
             let loss = means.add(engine, StepKind::Train, rows);
             if !loss.is_finite() {
-                let layer = batch.with_inputs(|i| engine.diagnose(StepKind::Train, rows as u64, i, seed, updates));
-                return Err(diverged(engine.program(), loss, epoch + 1, Some(batch.number + 1), layer));
+                failed = Some((batch.number, loss));
+                return Ok(Flow::Stop);
             }
             bar.update(means.samples, means.loss());
             Ok(if stop.signal().is_some() { Flow::Stop } else { Flow::Continue })
         })?;
         let seconds = bar.elapsed().as_secs_f64();
         bar.clear();
+        if let Some((at, loss)) = failed {
+            let found = snapshot.and_then(|s| s.blame(engine, &mut self.feeder, order, at, seed).ok().flatten());
+            return Err(diverged(self.engine.program(), loss, epoch + 1, Some(at + 1), found));
+        }
         if done < self.feeder.batches() {
             self.progress.partial = Some(Partial {
                 batches: done,
@@ -346,19 +354,22 @@ fn title(epoch: u64, total: Option<u64>) -> String {
     }
 }
 
-fn diverged(program: &Program, loss: f64, epoch: u64, batch: Option<u64>, layer: Option<u32>) -> Error {
+fn diverged(program: &Program, loss: f64, epoch: u64, batch: Option<u64>, found: Option<Cause>) -> Error {
     let value = if loss.is_nan() { "NaN" } else { "infinite" };
     let message = match batch {
         Some(batch) => format!("the loss became {value} in epoch {epoch}, batch {batch}"),
         None => format!("the validation loss became {value} after epoch {epoch}"),
     };
-    let error = Error::new(Exit::Diverged, "diverged", message);
-    let layer = layer.and_then(|i| usize::try_from(i).ok()).and_then(|i| program.layers.get(i));
-    match layer {
-        Some(l) => error.help(format!(
-            "the first values that are not finite come from layer `{}` ({}, line {} of the Kurfile)",
-            l.name, l.kind, l.line
-        )),
-        None => error,
+    let mut error = Error::new(Exit::Diverged, "diverged", message);
+    let Some(Cause { input, update, op, layer }) = found else { return error };
+    if let Some((name, row)) = input {
+        error = error.help(format!("`{name}` holds a number that is not finite in row {} of the data", row + 1));
     }
+    let layer = layer.and_then(|i| usize::try_from(i).ok()).and_then(|i| program.layers.get(i));
+    let place = match layer {
+        Some(l) => format!("`{op}` in layer `{}` ({}, line {} of the Kurfile)", l.name, l.kind, l.line),
+        None => format!("`{op}`"),
+    };
+    let when = if update { "of the batch before come" } else { "come" };
+    error.help(format!("the first values that are not finite {when} from {place}"))
 }

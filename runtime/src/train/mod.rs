@@ -3,6 +3,7 @@
 //! Invariants: the state after epoch `e` depends on the program, the data, the seed and `e` alone, whether training ran
 //! through or was stopped and continued; a file with good weights is never replaced by weights of a diverged run.
 
+mod blame;
 pub mod check;
 pub mod console;
 pub mod cx;

@@ -189,7 +189,7 @@ fn a_diverging_loss_ends_training_and_keeps_the_files() {
     assert_eq!(
         error.to_string(),
         "error[diverged]: the loss became infinite in epoch 2, batch 2\n  \
-         = help: the first values that are not finite come from layer `y` (dense, line 3 of the Kurfile)\n  \
+         = help: the first values that are not finite come from `matmul` in layer `y` (dense, line 3 of the Kurfile)\n  \
          = help: no weights were written by this run\n  \
          = help: a smaller learning rate, `clip` in the optimizer, or `normalize: standard` for the data usually helps"
     );

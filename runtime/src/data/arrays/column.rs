@@ -95,9 +95,9 @@ pub(super) fn of_value(heap: &Heap<'_>, value: Value) -> Result<Column, Trouble>
                 // Rows of objects: numbers that numpy keeps one by one.
                 let mut values = Vec::new();
                 for item in items {
-                    let mut shape = Vec::new();
-                    reader.sample(*item, 0, &mut shape, &mut values)?;
-                    if !shape.is_empty() {
+                    let mut nest = Nest::default();
+                    reader.sample(*item, 0, &mut nest, &mut values)?;
+                    if !nest.shape.is_empty() {
                         return Err(Trouble::values("has arrays of unequal shapes inside an array of several axes"));
                     }
                 }
@@ -116,12 +116,10 @@ pub(super) fn of_value(heap: &Heap<'_>, value: Value) -> Result<Column, Trouble>
     let mut values = Vec::new();
     for item in samples {
         let row = builder.column.rows as u64 + 1;
-        let mut shape = Vec::new();
+        let mut nest = Nest::default();
         values.clear();
-        reader.sample(*item, 0, &mut shape, &mut values).map_err(|t| t.row(row))?;
-        if elements(&shape) != Some(values.len() as u64) {
-            return Err(unequal().row(row));
-        }
+        let read = reader.sample(*item, 0, &mut nest, &mut values);
+        let shape = read.and_then(|()| nest.finish(values.len())).map_err(|t| t.row(row))?;
         builder.push(&shape, &values)?;
     }
     Ok(builder.finish())
@@ -136,6 +134,46 @@ pub(super) fn whole(shape: &[u64], values: Vec<f32>) -> Result<Column, Trouble> 
     Ok(Column { rows, shape: sample.to_vec(), lengths: None, values })
 }
 
+/// The axes of a nested list, found while it is walked through. Every part has to agree with those before it.
+#[derive(Debug, Default)]
+pub(super) struct Nest {
+    /// Sizes of the axes, the outermost first.
+    pub(super) shape: Vec<u64>,
+    /// How deep numbers lie, once one was seen.
+    leaf: Option<usize>,
+}
+
+impl Nest {
+    /// A list of so many items, inside `depth` others.
+    pub(super) fn list(&mut self, depth: usize, size: u64) -> Result<(), Trouble> {
+        let fits = match self.shape.get(depth) {
+            Some(known) => *known == size,
+            None => self.leaf.is_none() && self.shape.len() == depth,
+        };
+        if !fits {
+            return Err(unequal());
+        }
+        if self.shape.len() == depth {
+            self.shape.push(size);
+        }
+        Ok(())
+    }
+
+    /// A number inside `depth` lists.
+    pub(super) fn number(&mut self, depth: usize) -> Result<(), Trouble> {
+        if self.shape.len() != depth || self.leaf.is_some_and(|l| l != depth) {
+            return Err(unequal());
+        }
+        self.leaf = Some(depth);
+        Ok(())
+    }
+
+    /// The shape of so many numbers.
+    pub(super) fn finish(self, numbers: usize) -> Result<Vec<u64>, Trouble> {
+        if elements(&self.shape) == Some(numbers as u64) { Ok(self.shape) } else { Err(unequal()) }
+    }
+}
+
 struct Reader<'h, 'f> {
     heap: &'h Heap<'f>,
     /// Numbers that may still be read.
@@ -143,9 +181,8 @@ struct Reader<'h, 'f> {
 }
 
 impl Reader<'_, '_> {
-    /// Appends the numbers of a nested list to `out`. `shape` holds the axes seen so far, which every part has to
-    /// match; `depth` is how many of them lie outside this part.
-    fn sample(&mut self, value: Value, depth: usize, shape: &mut Vec<u64>, out: &mut Vec<f32>) -> Result<(), Trouble> {
+    /// Appends the numbers of a nested list to `out`. `depth` is how many axes lie outside this part.
+    fn sample(&mut self, value: Value, depth: usize, nest: &mut Nest, out: &mut Vec<f32>) -> Result<(), Trouble> {
         if depth > DEPTH {
             return Err(Trouble::values(format!("is nested more than {DEPTH} deep")));
         }
@@ -159,7 +196,7 @@ impl Reader<'_, '_> {
         };
         if let Some(x) = number {
             out.push(x);
-            self.axes(depth, &[], shape)?;
+            nest.number(depth)?;
             return self.count(out.len() - start);
         }
         match self.heap.get(value) {
@@ -167,10 +204,10 @@ impl Reader<'_, '_> {
                 let bytes = self.heap.bytes(raw.data).unwrap_or_default();
                 self.count(bytes.len() / raw.dtype.size.max(1))?;
                 out.extend(decode(&raw.dtype, &raw.shape, raw.fortran, bytes)?);
-                self.axes(depth, &raw.shape, shape)
+                Self::axes(depth, &raw.shape, nest)
             }
-            Some(Object::Array(raw)) if raw.shape.len() == 1 => self.items(raw.data, depth, shape, out),
-            Some(Object::List(_)) => self.items(value, depth, shape, out),
+            Some(Object::Array(raw)) if raw.shape.len() == 1 => self.items(raw.data, depth, nest, out),
+            Some(Object::List(_)) => self.items(value, depth, nest, out),
             _ => {
                 let what = match self.heap.text(value) {
                     Some(text) => format!("the text `{}`", text.chars().take(40).collect::<String>()),
@@ -181,38 +218,22 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn items(&mut self, list: Value, depth: usize, shape: &mut Vec<u64>, out: &mut Vec<f32>) -> Result<(), Trouble> {
+    fn items(&mut self, list: Value, depth: usize, nest: &mut Nest, out: &mut Vec<f32>) -> Result<(), Trouble> {
         let items = self.heap.list(list).unwrap_or_default();
         self.count(1)?;
-        let deeper = shape.len() > depth + 1;
-        self.axis(depth, items.len() as u64, shape)?;
-        if items.is_empty() && deeper {
-            return Err(unequal());
-        }
+        nest.list(depth, items.len() as u64)?;
         for item in items {
-            self.sample(*item, depth + 1, shape, out)?;
+            self.sample(*item, depth + 1, nest, out)?;
         }
         Ok(())
     }
 
     /// Checks the axes of an array inside a sample against those seen before.
-    fn axes(&self, depth: usize, own: &[u64], shape: &mut Vec<u64>) -> Result<(), Trouble> {
+    fn axes(depth: usize, own: &[u64], nest: &mut Nest) -> Result<(), Trouble> {
         for (i, size) in own.iter().enumerate() {
-            self.axis(depth + i, *size, shape)?;
+            nest.list(depth + i, *size)?;
         }
-        if shape.len() == depth + own.len() { Ok(()) } else { Err(unequal()) }
-    }
-
-    fn axis(&self, depth: usize, size: u64, shape: &mut Vec<u64>) -> Result<(), Trouble> {
-        match shape.get(depth) {
-            Some(known) if *known == size => Ok(()),
-            Some(_) => Err(unequal()),
-            None if shape.len() == depth => {
-                shape.push(size);
-                Ok(())
-            }
-            None => Err(unequal()),
-        }
+        nest.number(depth + own.len())
     }
 
     fn count(&mut self, numbers: usize) -> Result<(), Trouble> {

@@ -3,7 +3,7 @@
 
 use serde_json::{Map, Value};
 
-use super::column::{Builder, Column};
+use super::column::{Builder, Column, Nest};
 use super::{MAX_NAMES, Trouble};
 
 /// Reads the wanted sources.
@@ -30,12 +30,11 @@ pub(super) fn read(
             let value = object
                 .get(name.as_str())
                 .ok_or_else(|| Trouble::format(format!("lacks the key `{name}` of its first line")).line(number))?;
-            let mut shape = Vec::new();
+            let mut nest = Nest::default();
             values.clear();
-            let taken = sample(value, 0, &mut shape, &mut values).and_then(|()| {
-                let whole = super::numpy::elements(&shape) == Some(values.len() as u64);
-                if whole { builder.push(&shape, &values) } else { Err(unequal()) }
-            });
+            let taken = sample(value, 0, &mut nest, &mut values)
+                .and_then(|()| nest.finish(values.len()))
+                .and_then(|shape| builder.push(&shape, &values));
             taken.map_err(|t| {
                 let text = format!("{} (key `{name}`)", t.text);
                 Trouble { text, ..t }.line(number)
@@ -64,7 +63,7 @@ fn object(line: &str) -> Result<Map<String, Value>, Trouble> {
 }
 
 /// Appends the numbers of a nested list; see the same for Python's lists.
-fn sample(value: &Value, depth: usize, shape: &mut Vec<u64>, out: &mut Vec<f32>) -> Result<(), Trouble> {
+fn sample(value: &Value, depth: usize, nest: &mut Nest, out: &mut Vec<f32>) -> Result<(), Trouble> {
     #[expect(clippy::cast_possible_truncation, reason = "tensors are f32")]
     let number = match value {
         Value::Number(n) => Some(n.as_f64().unwrap_or(f64::NAN) as f32),
@@ -73,22 +72,12 @@ fn sample(value: &Value, depth: usize, shape: &mut Vec<u64>, out: &mut Vec<f32>)
     };
     if let Some(x) = number {
         out.push(x);
-        return if shape.len() == depth { Ok(()) } else { Err(unequal()) };
+        return nest.number(depth);
     }
     let Value::Array(items) = value else {
         let text: String = value.to_string().chars().take(40).collect();
         return Err(Trouble::values(format!("has {text} where a number is needed")));
     };
-    let size = items.len() as u64;
-    match shape.get(depth) {
-        Some(known) if *known == size => {}
-        None if shape.len() == depth => shape.push(size),
-        _ => return Err(unequal()),
-    }
-    items.iter().try_for_each(|item| sample(item, depth + 1, shape, out))
-}
-
-fn unequal() -> Trouble {
-    Trouble::values("has lists of unequal length inside a sample")
-        .help("samples may differ in the length of their first axis only")
+    nest.list(depth, items.len() as u64)?;
+    items.iter().try_for_each(|item| sample(item, depth + 1, nest, out))
 }

@@ -147,6 +147,9 @@ impl ArraySource {
             a.extend(b);
             return Ok(());
         }
+        if !self.variable && !other.variable {
+            return Err(clash(&self.shape, &other.shape));
+        }
         let (own, new) = (lengths(&self.store, &self.shape), lengths(&other.store, &other.shape));
         let mut values = std::mem::replace(&mut self.store, Store::Numbers(Vec::new())).into_values();
         values.extend(other.store.into_values());

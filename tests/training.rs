@@ -1,0 +1,189 @@
+//! Training options end to end: `kurc train` and `kurc test` in folders of their own.
+
+use std::fs;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use tempfile::TempDir;
+
+struct Place {
+    dir: TempDir,
+}
+
+impl Place {
+    fn new(files: &[(&str, &str)]) -> Place {
+        let place = Place { dir: tempfile::tempdir().expect("a folder") };
+        files.iter().for_each(|(name, text)| place.write(name, text));
+        place
+    }
+
+    fn write(&self, name: &str, text: &str) {
+        fs::write(self.dir.path().join(name), text).expect("writes");
+    }
+
+    fn kurc(&self, args: &[&str]) -> Output {
+        let mut c = Command::new(Path::new(env!("CARGO_BIN_EXE_kurc")));
+        c.args(args).current_dir(self.dir.path()).env_clear().output().expect("kurc runs")
+    }
+
+    /// Fields of the last line of an event.
+    #[track_caller]
+    fn event(&self, args: &[&str], event: &str) -> serde_json::Value {
+        let o = self.kurc(args);
+        assert!(o.status.success(), "{args:?}\n{}", stderr(&o));
+        let lines = String::from_utf8_lossy(&o.stdout).into_owned();
+        let all = lines.lines().map(|l| serde_json::from_str::<serde_json::Value>(l).expect("JSON"));
+        all.filter(|v| v["event"] == event).last().unwrap_or_else(|| panic!("no `{event}` in\n{lines}"))
+    }
+}
+
+fn stderr(o: &Output) -> String {
+    String::from_utf8_lossy(&o.stderr).into_owned()
+}
+
+#[track_caller]
+fn fail(o: &Output, code: i32, parts: &[&str]) {
+    let text = stderr(o);
+    assert_eq!(o.status.code(), Some(code), "{text}");
+    for p in parts {
+        assert!(text.contains(p), "`{p}` is missing in:\n{text}");
+    }
+}
+
+fn close(a: f64, b: f64, tolerance: f64) {
+    assert!((a - b).abs() <= tolerance * (1.0 + b.abs()), "{a} {b}");
+}
+
+/// A line through noise, with a column `w`.
+fn line() -> String {
+    let mut csv = "a,b,w,y\n".to_owned();
+    for i in 0..12 {
+        let (a, b) = (f64::from(i % 5) * 0.3 - 0.5, f64::from(i * 7 % 4) * 0.4 - 0.6);
+        csv += &format!("{a},{b},{},{}\n", 0.5 + f64::from(i % 3) * 0.25, 2.0 * a - b + f64::from(i % 2) * 0.1);
+    }
+    csv
+}
+
+fn regression(optimizer: &str) -> String {
+    format!(
+        "model:\n  - input: x\n  - dense: 1\n    name: y\ntrain:\n  data: [{{csv: {{path: d.csv, columns: {{x: [a, b], y: [y]}}}}}}]\n  provider: {{batch_size: 4, randomize: no}}\n  epochs: 4\n  weights: w\n  optimizer: {optimizer}\nloss: [{{target: y, name: mean_squared_error}}]\n"
+    )
+}
+
+#[test]
+fn two_batches_of_one_update_are_one_batch_of_twice_the_size() {
+    let place = Place::new(&[("d.csv", &line())]);
+    let loss = |optimizer: &str, batch: &str| {
+        place.write("Kurfile.yml", &regression(optimizer));
+        let args = ["train", "Kurfile.yml", "--fresh", "--json", "--batch-size", batch];
+        place.event(&args, "epoch");
+        let test = ["test", "Kurfile.yml", "d.csv", "--weights", "w", "--json"];
+        place.event(&test, "test")["loss"].as_f64().expect("a loss")
+    };
+    let whole = loss("{name: sgd, learning_rate: 0.1}", "4");
+    let halves = loss("{name: sgd, learning_rate: 0.1, accumulate: 2}", "2");
+    close(halves, whole, 1e-6);
+    let other = loss("{name: sgd, learning_rate: 0.1}", "2");
+    assert!((other - whole).abs() > 1e-4, "twice as many updates must show: {other} {whole}");
+}
+
+#[test]
+fn a_column_scales_the_rate() {
+    let place = Place::new(&[("d.csv", &line())]);
+    place.write("Kurfile.yml", &regression("{name: sgd, learning_rate: 0.1, scale_rate: w}"));
+    let args = ["train", "Kurfile.yml", "--fresh", "--json"];
+    let scaled = place.event(&args, "epoch")["loss"].as_f64().expect("a loss");
+    place.write("Kurfile.yml", &regression("{name: sgd, learning_rate: 0.1}"));
+    let plain = place.event(&args, "epoch")["loss"].as_f64().expect("a loss");
+    assert!((scaled - plain).abs() > 1e-4, "{scaled} {plain}");
+    place.write("Kurfile.yml", &regression("{name: sgd, scale_rate: nowhere}"));
+    fail(&place.kurc(&["train", "Kurfile.yml", "--fresh"]), 4, &["nowhere"]);
+}
+
+#[test]
+fn a_plateau_lowers_the_rate() {
+    let place = Place::new(&[("d.csv", &line())]);
+    let optimizer = "{name: sgd, learning_rate: 1.0e-30, schedule: {name: plateau, patience: 2, factor: 0.5}}";
+    place.write("Kurfile.yml", &regression(optimizer));
+    let o = place.kurc(&["train", "Kurfile.yml", "--epochs", "5"]);
+    assert!(o.status.success(), "{}", stderr(&o));
+    let notes =
+        |share: &str| stderr(&o).matches(&format!("the learning rate is now {share} of its first size")).count();
+    assert_eq!((notes("0.5000"), notes("0.2500")), (1, 1), "{}", stderr(&o));
+}
+
+#[test]
+fn divergence_names_where_it_began_and_keeps_weights() {
+    let place = Place::new(&[("d.csv", &line())]);
+    place.write("Kurfile.yml", &regression("{name: sgd, learning_rate: 0.1}"));
+    assert!(place.kurc(&["train", "Kurfile.yml"]).status.success());
+    let before = fs::read(place.dir.path().join("w")).expect("weights");
+    // The square of such an error is beyond the largest float.
+    place.write("d.csv", &(line() + "1e30,1e30,1,0\n"));
+    let o = place.kurc(&["train", "Kurfile.yml", "--set", "train.provider.batch_size=1"]);
+    fail(
+        &o,
+        6,
+        &[
+            "error[diverged]",
+            "batch 13",
+            "the first values that are not finite come from `",
+            "(dense, line 3 of the Kurfile)",
+        ],
+    );
+    assert_eq!(fs::read(place.dir.path().join("w")).expect("weights"), before);
+}
+
+/// Rows of three classes, each a little apart.
+fn classes() -> String {
+    let mut csv = "a,b,c\n".to_owned();
+    for i in 0..37 {
+        let class = i % 3;
+        let noise = f64::from(i * 13 % 11) * 0.12;
+        csv += &format!(
+            "{},{},{}\n",
+            f64::from(class) + noise,
+            f64::from(class * class) - noise,
+            ["p", "q", "r"][class as usize]
+        );
+    }
+    csv
+}
+
+#[test]
+fn metrics_count_over_the_whole_set() {
+    let kurfile = "model:\n  - input: x\n  - dense: 3\n  - activation: softmax\n    name: c\ntrain:\n  data: [{csv: d.csv}]\n  epochs: 3\n  weights: w\nvalidate:\n  data: [{csv: d.csv}]\nloss:\n  - target: c\n    name: categorical_crossentropy\n    metrics: [accuracy, f1, auroc, precision, recall, {top_k: 2}]\n";
+    let place = Place::new(&[("d.csv", &classes()), ("Kurfile.yml", kurfile)]);
+    let trained = place.event(&["train", "Kurfile.yml", "--json"], "epoch");
+    let mut found = Vec::new();
+    for size in ["1", "7", "64"] {
+        let e =
+            place.event(&["test", "Kurfile.yml", "d.csv", "--weights", "w", "--json", "--batch-size", size], "test");
+        let names = ["accuracy", "f1", "auroc", "precision", "recall", "top_2"];
+        found.push(names.map(|n| e[n].as_f64().unwrap_or_else(|| panic!("{n} is missing in {e}"))));
+    }
+    for other in &found[1..] {
+        found[0].iter().zip(other).for_each(|(a, b)| close(*a, *b, 1e-6));
+    }
+    assert!(found[0].iter().all(|x| (0.0..=1.0).contains(x)) && found[0][5] > found[0][0], "{found:?}");
+    assert!(trained["val_auroc"].as_f64().is_some(), "{trained}");
+    // A measure of numbers has no place here.
+    place.write("Kurfile.yml", &kurfile.replace("f1,", "r2,"));
+    fail(&place.kurc(&["check", "Kurfile.yml"]), 3, &["the metric `r2` measures numbers"]);
+}
+
+#[test]
+fn a_sequence_of_class_numbers_is_a_target() {
+    let kurfile = "model:\n  - input: x\n  - expand: -1\n  - dense: [8, 3]\n  - activation: softmax\n    name: y\ntrain:\n  data: [{csv: {path: d.csv, columns: {x: [a, b], y: [s, t]}}}]\n  epochs: 60\n  weights: w\n  optimizer: {name: adam, learning_rate: 0.05}\nloss: [{target: y, name: categorical_crossentropy, metrics: [{top_k: 1}]}]\n";
+    let mut csv = "a,b,s,t\n".to_owned();
+    for i in 0..30 {
+        csv += &format!("{},{},{},{}\n", i % 3, i * 7 % 3, i % 3, i * 7 % 3);
+    }
+    let place = Place::new(&[("d.csv", &csv), ("Kurfile.yml", kurfile)]);
+    place.event(&["train", "Kurfile.yml", "--json"], "epoch");
+    let test = place.event(&["test", "Kurfile.yml", "d.csv", "--weights", "w", "--json"], "test");
+    assert_eq!((test["accuracy"].as_f64(), test["top_1"].as_f64()), (Some(1.0), Some(1.0)), "{test}");
+    place.write("d.csv", &(csv + "0,1,0,3\n"));
+    let o = place.kurc(&["train", "Kurfile.yml", "--fresh"]);
+    fail(&o, 4, &["error[unseen-class]", "`y` is 3 in row 31", "whole numbers from 0 to 2"]);
+}
