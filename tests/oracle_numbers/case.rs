@@ -205,5 +205,5 @@ fn kurc(folder: &Path, args: &[String]) -> Result<String, String> {
 /// The last event of a kind.
 fn event(lines: &str, kind: &str) -> Result<Value, String> {
     let all = lines.lines().filter_map(|l| serde_json::from_str::<Value>(l).ok());
-    all.filter(|e| e["event"] == kind).last().ok_or_else(|| format!("no event `{kind}` in {lines}"))
+    all.rev().find(|e| e["event"] == kind).ok_or_else(|| format!("no event `{kind}` in {lines}"))
 }

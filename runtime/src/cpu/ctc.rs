@@ -125,8 +125,8 @@ impl Ctc {
         let (mut beta, mut after) = rows.split_at_mut(places);
         let sums = &mut sums[..self.classes];
         for t in (0..x.steps).rev() {
-            for s in 0..places {
-                beta[s] = if t + 1 == x.steps {
+            for (s, beta) in beta.iter_mut().enumerate() {
+                *beta = if t + 1 == x.steps {
                     if s + 2 >= places { 0.0 } else { LOG_ZERO }
                 } else {
                     let to = |d: usize| after.get(s + d).map_or(LOG_ZERO, |b| b + self.score(x, t + 1, s + d));

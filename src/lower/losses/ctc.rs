@@ -10,7 +10,7 @@ use crate::ir::kernel::ScalarOp;
 use crate::ir::op::Op;
 use crate::lower::layers::span_of;
 use crate::lower::model::{Cx, Value};
-use crate::model::types::{Border, CtcLoss, Layer, LayerId, LayerKind, Spanned};
+use crate::model::types::{Border, CtcLoss, LayerId, LayerKind, Spanned};
 use crate::shapes::position;
 
 /// Added to probabilities before the logarithm (Keras).
@@ -108,11 +108,11 @@ fn variable(cx: &mut Cx<'_>, source: &Spanned<String>) -> Result<Dim, Reported> 
         return Ok(known);
     }
     let name = names.into_iter().find(|n| cx.graph.symbols.find(n).is_none()).unwrap_or_default();
-    cx.graph.symbols.add(&name, None).map(Dim::symbol).ok_or(()).or_else(|()| {
+    cx.graph.symbols.add(&name, None).map(Dim::symbol).ok_or_else(|| {
         let d = Diagnostic::error("model-too-large", "the model has too many different variable sizes")
             .at(source.span, "these labels would make one more")
             .help("name data from which their number is known");
-        Err(cx.sink.fail(d))
+        cx.sink.fail(d)
     })
 }
 
@@ -173,7 +173,7 @@ fn windows(cx: &mut Cx<'_>, to: LayerId, from: &Spanned<LayerId>) -> Result<Wind
             None => None,
             Some(Err(lost)) => Some(Err(lost)),
             Some(Ok(_)) if !same => Some(Err(id)),
-            Some(Ok(before)) => Some(match along(layer, &layer.kind, rank.unwrap_or(0)) {
+            Some(Ok(before)) => Some(match along(&layer.kind, rank.unwrap_or(0)) {
                 Some(more) => Ok(before.into_iter().chain(more).collect()),
                 None => Err(id),
             }),
@@ -202,7 +202,7 @@ fn windows(cx: &mut Cx<'_>, to: LayerId, from: &Spanned<LayerId>) -> Result<Wind
 }
 
 /// What a layer does to the number of frames on its first axis; `None` when that axis goes away, or grows.
-fn along(layer: &Layer, kind: &LayerKind, rank: usize) -> Option<Windows> {
+fn along(kind: &LayerKind, rank: usize) -> Option<Windows> {
     let small = |x: u64| u32::try_from(x).ok();
     let window = |size: &[u64], strides: &[u64], dilation: u64, border: Border| {
         let reach = size.first()?.checked_sub(1)?.checked_mul(dilation)?.checked_add(1)?;
@@ -234,7 +234,7 @@ fn along(layer: &Layer, kind: &LayerKind, rank: usize) -> Option<Windows> {
             let concat = *mode == crate::model::types::MergeMode::Concat;
             keeps(!concat || position(*axis, rank + 1) != Some(1))
         }
-        LayerKind::Reuse { kind, .. } => along(layer, kind, rank),
+        LayerKind::Reuse { kind, .. } => along(kind, rank),
         LayerKind::Flatten
         | LayerKind::Repeat { .. }
         | LayerKind::Upsample { .. }
