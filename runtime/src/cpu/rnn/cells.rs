@@ -1,6 +1,7 @@
 //! What recurrent cells do with one row at one step. In: the products of a step. Out: states, gates and gradients.
 //! Invariants: elementwise, so the position of a row or lane does not matter; slopes are those of the rules for the same
-//! functions in the compiler's gradient table; NaN stays NaN.
+//! functions in the compiler's gradient table; NaN stays NaN. Activations are called in loops over the gates, so that
+//! their code, which is long, stands once in each function.
 
 use crate::cpu::simd::{Simd, multiversion};
 use crate::cpu::vmath::{exp, log, sigmoid, tanh};
@@ -135,14 +136,14 @@ unsafe fn gru_gates<S: Simd>(p: &Forward) {
         let u = p.u;
         let mut i = 0;
         while i < u {
-            let gate = |k: usize| {
+            let mut gate = S::splat(0.0);
+            for k in 0..2 {
                 let sum = S::add(get::<S>(p.xw.add(k * u), i, u), get::<S>(p.hu.add(k * u), i, u));
-                activate::<S>(p.inner, sum)
-            };
-            let (z, r) = (gate(0), gate(1));
-            put::<S>(p.tape.add(u), i, u, z);
-            put::<S>(p.tape.add(2 * u), i, u, r);
-            put::<S>(p.rh, i, u, S::mul(r, get::<S>(p.h, i, u)));
+                gate = activate::<S>(p.inner, sum);
+                put::<S>(p.tape.add((k + 1) * u), i, u, gate);
+            }
+            // The last one is r.
+            put::<S>(p.rh, i, u, S::mul(gate, get::<S>(p.h, i, u)));
             i += S::LANES;
         }
     }
@@ -193,10 +194,13 @@ unsafe fn gru_after<S: Simd>(p: &Forward) {
         while i < u {
             let x = |k: usize| get::<S>(p.xw.add(k * u), i, u);
             let hu = |k: usize| get::<S>(p.hu.add(k * u), i, u);
-            let r = activate::<S>(p.inner, S::add(x(0), hu(0)));
-            let z = activate::<S>(p.inner, S::add(x(1), hu(1)));
             let product = hu(2);
-            let new = activate::<S>(p.outer, S::add(x(2), S::mul(r, product)));
+            let mut gates = [S::splat(0.0); 3];
+            for k in 0..3 {
+                let term = if k < 2 { hu(k) } else { S::mul(gates[0], product) };
+                gates[k] = activate::<S>(if k < 2 { p.inner } else { p.outer }, S::add(x(k), term));
+            }
+            let [r, z, new] = gates;
             let h = blend::<S>(z, get::<S>(p.h, i, u), new);
             for (part, v) in [h, r, z, new, product].into_iter().enumerate() {
                 put::<S>(p.tape.add(part * u), i, u, v);
@@ -220,12 +224,18 @@ unsafe fn lstm<S: Simd>(p: &Forward) {
         let mut i = 0;
         while i < u {
             let sum = |k: usize| S::add(get::<S>(p.xw.add(k * u), i, u), get::<S>(p.hu.add(k * u), i, u));
-            let input = activate::<S>(p.inner, sum(0));
-            let forget = activate::<S>(p.inner, sum(1));
-            let new = activate::<S>(p.outer, sum(2));
-            let output = activate::<S>(p.inner, sum(3));
-            let c = S::add(S::mul(forget, get::<S>(p.c, i, u)), S::mul(input, new));
-            let h = S::mul(output, activate::<S>(p.outer, c));
+            // Input, forget, candidate and output gate, and what the memory gives.
+            let mut gates = [S::splat(0.0); 5];
+            let mut c = gates[0];
+            for k in 0..5 {
+                if k == 4 {
+                    c = S::add(S::mul(gates[1], get::<S>(p.c, i, u)), S::mul(gates[0], gates[2]));
+                }
+                let kind = if k == 2 || k == 4 { p.outer } else { p.inner };
+                gates[k] = activate::<S>(kind, if k == 4 { c } else { sum(k) });
+            }
+            let [input, forget, new, output, y] = gates;
+            let h = S::mul(output, y);
             for (part, v) in [h, c, input, forget, new, output].into_iter().enumerate() {
                 put::<S>(p.tape.add(part * u), i, u, v);
             }
@@ -293,8 +303,11 @@ unsafe fn gru_candidate_back<S: Simd>(p: &Backward) {
             let h = get::<S>(p.before, i, u);
             let dz = S::mul(dh, S::sub(h, new));
             let dn = S::mul(dh, S::sub(one, z));
-            let az = S::mul(dz, slope::<S>(p.inner, z));
-            let an = S::mul(dn, slope::<S>(p.outer, new));
+            let mut slopes = [z, new];
+            for (k, v) in slopes.iter_mut().enumerate() {
+                *v = slope::<S>(if k == 0 { p.inner } else { p.outer }, *v);
+            }
+            let (az, an) = (S::mul(dz, slopes[0]), S::mul(dn, slopes[1]));
             put::<S>(p.gxw, i, u, az);
             put::<S>(p.da, i, u, az);
             put::<S>(p.gxw.add(2 * u), i, u, an);
@@ -346,10 +359,14 @@ unsafe fn gru_after_back<S: Simd>(p: &Backward) {
             let dh = p.state::<S>(i);
             let dz = S::mul(dh, S::sub(get::<S>(p.before, i, u), new));
             let dn = S::mul(dh, S::sub(one, z));
-            let an = S::mul(dn, slope::<S>(p.outer, new));
+            let mut slopes = [new, r, z];
+            for (k, v) in slopes.iter_mut().enumerate() {
+                *v = slope::<S>(if k == 0 { p.outer } else { p.inner }, *v);
+            }
+            let an = S::mul(dn, slopes[0]);
             let dr = S::mul(an, product);
-            let ar = S::mul(dr, slope::<S>(p.inner, r));
-            let az = S::mul(dz, slope::<S>(p.inner, z));
+            let ar = S::mul(dr, slopes[1]);
+            let az = S::mul(dz, slopes[2]);
             for (k, v) in [ar, az, an].into_iter().enumerate() {
                 put::<S>(p.gxw.add(k * u), i, u, v);
             }
@@ -379,18 +396,17 @@ unsafe fn lstm_back<S: Simd>(p: &Backward) {
             let (c, input, forget, new, output) = (part(1), part(2), part(3), part(4), part(5));
             let dh = p.state::<S>(i);
             let y = activate::<S>(p.outer, c);
-            let through = S::mul(S::mul(dh, output), slope::<S>(p.outer, y));
+            let mut slopes = [input, forget, new, output, y];
+            for (k, v) in slopes.iter_mut().enumerate() {
+                *v = slope::<S>(if k == 2 || k == 4 { p.outer } else { p.inner }, *v);
+            }
+            let through = S::mul(S::mul(dh, output), slopes[4]);
             let dc = S::add(get::<S>(p.carry_c, i, u), through);
             let di = S::mul(dc, new);
             let df = S::mul(dc, get::<S>(p.before.add(u), i, u));
             let dn = S::mul(dc, input);
             let d_o = S::mul(dh, y);
-            let a = [
-                S::mul(di, slope::<S>(p.inner, input)),
-                S::mul(df, slope::<S>(p.inner, forget)),
-                S::mul(dn, slope::<S>(p.outer, new)),
-                S::mul(d_o, slope::<S>(p.inner, output)),
-            ];
+            let a = [S::mul(di, slopes[0]), S::mul(df, slopes[1]), S::mul(dn, slopes[2]), S::mul(d_o, slopes[3])];
             for (k, v) in a.into_iter().enumerate() {
                 put::<S>(p.gxw.add(k * u), i, u, v);
                 put::<S>(p.da.add(k * u), i, u, v);
