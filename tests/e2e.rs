@@ -151,7 +151,8 @@ fn every_build_of_a_kurfile_has_the_same_bytes_and_its_ir_reads_back() {
         let first = p.bytes("m.bin");
         p.build(data);
         assert!(first == p.bytes("m.bin"), "{fixture}");
-        assert!(first.len() < 3_000_000, "{fixture}: {} bytes", first.len());
+        // Three megabytes of 2^20 bytes; two thirds are code that most models do not use (ARCHITECTURE.md).
+        assert!(first.len() < 3 << 20, "{fixture}: {} bytes", first.len());
 
         let mut args = data.to_vec();
         args.extend(["--emit-ir", "Kurfile.yml"]);
