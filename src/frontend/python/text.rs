@@ -102,11 +102,24 @@ fn write_text(text: &str, out: &mut String) {
                 out.push('\\');
                 out.push(c);
             }
-            c if (c as u32) < 0x20 || c as u32 == 0x7f => out.push_str(&format!("\\x{:02x}", c as u32)),
-            c => out.push(c),
+            ' '..='~' => out.push(c),
+            c if printable(c) => out.push(c),
+            c => out.push_str(&match c as u32 {
+                n @ ..0x100 => format!("\\x{n:02x}"),
+                n @ ..0x1_0000 => format!("\\u{n:04x}"),
+                n => format!("\\U{n:08x}"),
+            }),
         }
     }
     out.push(quote);
+}
+
+/// Whether a character has a picture of its own (Python's `str.isprintable`).
+fn printable(c: char) -> bool {
+    // Accents are escaped only where they have no letter before them.
+    let mut text = String::from("a");
+    text.push(c);
+    text.escape_debug().nth(1) == Some(c)
 }
 
 fn write_bytes(bytes: &[u8], out: &mut String) {
@@ -152,6 +165,23 @@ mod tests {
         ];
         for (x, expected) in table {
             assert_eq!(float_repr(x), expected);
+        }
+    }
+
+    #[test]
+    fn characters_without_a_picture_are_escaped() {
+        let table = [
+            ("é", "'é'"),
+            ("e\u{301}", "'e\u{301}'"),
+            ("\u{a0}\u{200b}", "'\\xa0\\u200b'"),
+            ("\u{7}\u{7f}", "'\\x07\\x7f'"),
+            ("\u{e0001}", "'\\U000e0001'"),
+            ("it's", "\"it's\""),
+        ];
+        for (text, expected) in table {
+            let mut out = String::new();
+            write_text(text, &mut out);
+            assert_eq!(out, expected);
         }
     }
 }
