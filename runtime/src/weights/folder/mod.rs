@@ -1,7 +1,7 @@
 //! Kur's weight folders: one IDX file per tensor, named `LAYER+TENSOR.kur` (kur-reference 8.2).
 //!
-//! Every back end of Kur names and lays out tensors in its own way. [`files`] reads the folder, [`names`] finds out
-//! which back end wrote it and which tensor is which, [`layout`] turns values into the program's layout: that of
+//! Every back end of Kur names and lays out tensors in its own way. `files` reads the folder, `names` finds out
+//! which back end wrote it and which tensor is which, `layout` turns values into the program's layout: that of
 //! Keras 2 on TensorFlow, kernels `(k…, in, out)`. Folders are read, never written.
 
 mod files;
