@@ -187,3 +187,68 @@ fn a_sequence_of_class_numbers_is_a_target() {
     let o = place.kurc(&["train", "Kurfile.yml", "--fresh"]);
     fail(&o, 4, &["error[unseen-class]", "`y` is 3 in row 31", "whole numbers from 0 to 2"]);
 }
+
+/// Rows of six steps by five channels, shorter ones too when `vary` says so; the last holds a value `large`.
+fn pictures(vary: bool, large: &str) -> String {
+    let mut lines = String::new();
+    for i in 0..12 {
+        let steps = if vary { 3 + i % 4 } else { 6 };
+        let cell = |t: usize, c: usize| f64::from(u8::try_from((i * 7 + t * 3 + c * 5) % 11).unwrap_or(0)) * 0.1 - 0.5;
+        let row: Vec<Vec<String>> =
+            (0..steps).map(|t| (0..5).map(|c| cell(t, c).to_string()).collect::<Vec<_>>()).collect();
+        let mut text = row.iter().map(|r| format!("[{}]", r.join(", "))).collect::<Vec<_>>().join(", ");
+        if i == 11 && !large.is_empty() {
+            text = text.replacen(&row[0][0], large, 1);
+        }
+        lines += &format!("{{\"x\": [{text}], \"y\": [{}]}}\n", i % 2);
+    }
+    lines
+}
+
+const POOLED: &str = "model: [{input: x}, {dense: 6}, {global_pool: max}, {dense: 1}, {output: y}]\n\
+    train: {data: [{jsonl: d.jsonl}], provider: {batch_size: 3, randomize: no}, epochs: 2, optimizer: sgd}\n\
+    loss: [{target: y, name: mean_squared_error}]\n";
+
+/// Widths that are no multiple of a register, on processors without AVX: registers are loaded from places that are not
+/// aligned.
+#[test]
+fn odd_widths_train_on_every_processor() {
+    let place = Place::new(&[("d.jsonl", &pictures(false, "")), ("Kurfile.yml", POOLED)]);
+    let losses = ["baseline", "avx2", "avx512"].map(|cpu| {
+        let mut c = Command::new(Path::new(env!("CARGO_BIN_EXE_kurc")));
+        c.args(["train", "Kurfile.yml", "--fresh", "--json"]).current_dir(place.dir.path()).env_clear();
+        let o = c.env("KUR_CPU", cpu).output().expect("kurc runs");
+        // A processor that lacks a level says so.
+        (o.status.success() || o.status.code() == Some(1), stderr(&o), String::from_utf8_lossy(&o.stdout).into_owned())
+    });
+    for (fine, error, _) in &losses {
+        assert!(fine, "{error}");
+    }
+    assert!(losses[0].2.contains("\"epoch\":2"), "{}", losses[0].1);
+}
+
+#[test]
+fn divergence_is_traced_where_lengths_differ() {
+    let place = Place::new(&[("d.jsonl", &pictures(true, "1e30")), ("Kurfile.yml", POOLED)]);
+    let o = place.kurc(&["train", "Kurfile.yml"]);
+    fail(&o, 6, &["error[diverged]", "the first values that are not finite come from `", "of the Kurfile)"]);
+}
+
+/// A penalty belongs to the weights, wherever the layers that share them stand.
+#[test]
+fn a_penalty_counts_once_also_when_reuse_comes_first() {
+    let model = |first: &str, second: &str| {
+        format!(
+            "model:\n  - input: {{shape: [2]}}\n    name: x\n  - dense: 2\n    name: a\n{first}{second}  - dense: 1\n  \
+             - output: y\nloss: [{{target: y, name: mean_squared_error}}]\n"
+        )
+    };
+    let (own, again) = ("  - dense: 2\n    name: late\n    regularizer: {l2: 0.125}\n", "  - reuse: late\n");
+    let place = Place::new(&[("first.yml", &model(again, own)), ("second.yml", &model(own, again))]);
+    for name in ["first.yml", "second.yml"] {
+        let o = place.kurc(&["--emit-ir", name]);
+        assert!(o.status.success(), "{}", stderr(&o));
+        let ir = String::from_utf8_lossy(&o.stdout).into_owned();
+        assert!(ir.contains("0.125") || ir.contains("0.25"), "{name}: {ir}");
+    }
+}

@@ -77,6 +77,7 @@ impl Snapshot {
         let mut done = self.updates;
         feeder.epoch(order, self.batch, &mut |batch| {
             let rows = batch.rows.len() as u64;
+            engine.set_sizes(batch.sizes());
             let updates = u32::try_from(done).unwrap_or(u32::MAX);
             if batch.number + 1 < failed {
                 batch.with_inputs(|x| engine.run(StepKind::Train, rows, x, seed, updates))?;

@@ -1,7 +1,7 @@
 //! Element addresses, loads and stores. An address is a pointer plus a constant displacement; its loop-invariant part
 //! is computed before the loop, the rest is an addressing mode or an offset that the loop increments.
 
-use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Value, types};
+use cranelift_codegen::ir::{InstBuilder, MemFlagsData, Type, Value, types};
 use kur_runtime::dim::Dim;
 
 use crate::codegen::CodegenError;
@@ -164,7 +164,7 @@ impl Emitter<'_, '_> {
         if stride == Dim::ONE {
             for u in 0..self.width.units {
                 let at = Self::displacement(disp + 16 * i64::try_from(u).unwrap_or(0))?;
-                units.push(self.v.b.ins().load(vector, flags(), base, at));
+                units.push(self.load_unit(vector, base, at));
             }
         } else {
             for lanes in self.lane_addresses(base, disp, stride)?.chunks(LANES) {
@@ -205,6 +205,18 @@ impl Emitter<'_, '_> {
             }
         }
         Ok(())
+    }
+
+    /// One register from a place that need not be aligned.
+    ///
+    /// Without AVX an instruction that reads memory itself wants it aligned, and cranelift forgets that where it folds a
+    /// load into a comparison of floats. A load of integers is not folded into one.
+    fn load_unit(&mut self, vector: Type, base: Value, at: i32) -> Value {
+        if self.v.has_fma || vector != types::F32X4 {
+            return self.v.b.ins().load(vector, flags(), base, at);
+        }
+        let bits = self.v.b.ins().load(types::I32X4, flags(), base, at);
+        self.v.b.ins().bitcast(vector, MemFlagsData::new(), bits)
     }
 
     /// The numbers of the draws at an index modulo 2³².

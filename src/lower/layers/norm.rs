@@ -62,8 +62,9 @@ pub(super) fn batch_normalization(
     let beta = one(cx, "beta", StateRole::Param, 0.0);
     let moving_mean = one(cx, "moving_mean", StateRole::Running, 0.0);
     let moving_variance = one(cx, "moving_variance", StateRole::Running, 1.0);
-    let from_batch = cx.mode == Mode::Train || cx.kurfile.compat_kur;
-    let train = cx.mode == Mode::Train;
+    // A frozen layer works as it does outside training (Keras since 2.1.3): its statistics belong to its weights.
+    let train = cx.mode == Mode::Train && !layer.freeze;
+    let from_batch = train || cx.kurfile.compat_kur;
     let mut updates = std::mem::take(&mut cx.updates);
     let mut b = cx.builder(at);
     // The kept axis alone, aligned for broadcasting against x.

@@ -5,7 +5,7 @@ use crate::ir::graph::{Builder, LayerRef, NodeId};
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::Op;
 use crate::lower::model::Cx;
-use crate::model::types::LayerKind;
+use crate::model::types::{Kurfile, Layer, LayerKind};
 
 /// Σ l1·|w| + l2·w² over the kernels of layers with a `regularizer`, as Keras defines them; biases and scales, which have
 /// one axis, go free. `None` where no layer has one. Weights that several layers share count once.
@@ -31,7 +31,7 @@ pub(super) fn penalty(cx: &mut Cx<'_>) -> Result<Option<NodeId>, Reported> {
     }
     let mut total = None;
     for (weights, at) in found {
-        let Some(r) = cx.kurfile.layers.get(at.0 as usize).and_then(|l| l.regularizer) else { continue };
+        let Some(r) = owner(cx.kurfile, at).and_then(|l| l.regularizer) else { continue };
         let mut b = cx.builder(at);
         for (factor, square) in [(r.l1, false), (r.l2, true)] {
             if factor > 0.0 {
@@ -42,6 +42,15 @@ pub(super) fn penalty(cx: &mut Cx<'_>) -> Result<Option<NodeId>, Reported> {
         }
     }
     Ok(total)
+}
+
+/// The layer that the weights of a layer belong to: a `reuse` may stand before its target.
+fn owner(kurfile: &Kurfile, at: LayerRef) -> Option<&Layer> {
+    let layer = kurfile.layers.get(at.0 as usize)?;
+    match &layer.kind {
+        LayerKind::Reuse { target, .. } => kurfile.layers.iter().find(|l| l.name == target.value),
+        _ => Some(layer),
+    }
 }
 
 fn sum(b: &mut Builder<'_>, x: NodeId, square: bool) -> NodeId {

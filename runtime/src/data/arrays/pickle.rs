@@ -369,7 +369,9 @@ impl<'f> Machine<'f> {
         let Value::Callable(callable) = callable else {
             return Err(damaged("something that is no function is called"));
         };
-        let args = self.heap.list(args).ok_or_else(|| damaged("arguments are no tuple"))?.to_vec();
+        let args = self.heap.list(args).ok_or_else(|| damaged("arguments are no tuple"))?;
+        // No function takes more than four; copying all of a long tuple again and again would take for ever.
+        let args = args[..args.len().min(8)].to_vec();
         let arg = |i: usize| args.get(i).copied().unwrap_or(Value::None);
         let object = match callable {
             Callable::Reconstruct | Callable::NdArray => Object::NewArray,
@@ -436,7 +438,8 @@ impl<'f> Machine<'f> {
     fn build(&mut self, state: Value) -> Step {
         let target = *self.stack.last().ok_or_else(|| damaged("its stack is empty"))?;
         let Value::Object(i) = target else { return Err(damaged("a state belongs to nothing")) };
-        let state = self.heap.list(state).ok_or_else(|| damaged("a state is no tuple"))?.to_vec();
+        let state = self.heap.list(state).ok_or_else(|| damaged("a state is no tuple"))?;
+        let state = state[..state.len().min(10)].to_vec();
         let built = match &self.heap.objects[i] {
             Object::NewArray => {
                 // (version, shape, type, whether Fortran order, data); the oldest numpy left the version out.

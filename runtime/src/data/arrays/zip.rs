@@ -1,6 +1,7 @@
 //! Zip archives as numpy's `.npz` uses them: members stored or deflated (PKWARE's APPNOTE 4.3, 4.5), found through the
 //! central directory, checked by their CRC-32.
 
+use std::collections::BTreeSet;
 use std::io::Read as _;
 
 use flate2::Crc;
@@ -69,7 +70,9 @@ pub(super) fn members(file: &[u8]) -> Result<Vec<Member>, Trouble> {
         }
         (count, start) = (u64_at(file, end_64 + 32)?, u64_at(file, end_64 + 48)?);
     }
-    let mut members = Vec::new();
+    let mut members: Vec<Member> = Vec::new();
+    // Many names of one member would unpack it as often.
+    let mut names = BTreeSet::new();
     let mut at = place(start);
     for _ in 0..count {
         if !file.get(at..).is_some_and(|b| b.starts_with(&CENTRAL)) {
@@ -90,6 +93,9 @@ pub(super) fn members(file: &[u8]) -> Result<Vec<Member>, Trouble> {
             header: u64::from(u32_at(file, at + 42)?),
         };
         large(&mut member, extra)?;
+        if !names.insert(member.name.clone()) {
+            return Err(damaged("it holds two files of one name"));
+        }
         members.push(member);
         at = extra_at + lengths[1] + lengths[2];
     }
