@@ -192,7 +192,12 @@ impl<E: Engine> Trainer<'_, E> {
         let seconds = bar.elapsed().as_secs_f64();
         bar.clear();
         if let Some((at, loss)) = failed {
-            let found = snapshot.and_then(|s| s.blame(engine, &mut self.feeder, order, at, seed).ok().flatten());
+            let found = snapshot.map_or(Ok(None), |s| s.blame(engine, &mut self.feeder, order, at, seed));
+            // That the loss diverged is what counts; why its cause is not told is a note.
+            let found = found.unwrap_or_else(|e| {
+                self.console.note(&format!("what made the loss diverge was not found: {e}"));
+                None
+            });
             return Err(diverged(self.engine.program(), loss, epoch + 1, Some(at + 1), found));
         }
         if done < self.feeder.batches() {
