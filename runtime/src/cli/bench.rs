@@ -38,7 +38,7 @@ pub struct BenchArgs {
     /// Seconds of each of five windows, after a warm-up of one second
     #[arg(long, value_name = "S", default_value_t = 1.0, value_parser = parse_seconds)]
     pub seconds: f64,
-    /// Print the time of each launch instead: one profiled run after the warm-up
+    /// Print the least time of each launch instead, of all steps that five windows hold
     #[arg(long)]
     pub profile: bool,
     /// Options of every command that computes.
@@ -149,7 +149,14 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
         go(&mut cx.engine)?;
     }
     if args.profile {
-        let rows = cx.engine.profile(step, batch, &inputs, 1, 0)?;
+        // The least time of each launch: a neighbour's load or an interrupt only ever adds.
+        let mut rows = cx.engine.profile(step, batch, &inputs, 1, 0)?;
+        let start = Instant::now();
+        while start.elapsed() < Duration::from_secs_f64(args.seconds * WINDOWS as f64) {
+            for (least, new) in rows.iter_mut().zip(cx.engine.profile(step, batch, &inputs, 1, 0)?) {
+                least.seconds = least.seconds.min(new.seconds);
+            }
+        }
         cx.console.results(&profile_table(&rows));
         return Ok(());
     }
