@@ -1,4 +1,4 @@
-"""Runs kurc, the executables it makes and the peers, and reads what they say. Used by accuracy.py and throughput.py."""
+"""Runs kurc, the executables it makes and the peers, and reads what they say. Used by accuracy.py and run."""
 import json
 import os
 import pathlib

@@ -143,6 +143,35 @@ impl From<usize> for Dim {
     }
 }
 
+/// A sum of monomials, at most one of each class: what a loop nest over several sizes costs.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct DimSum(Vec<Dim>);
+
+impl DimSum {
+    /// Adds a monomial; saturates at `u64::MAX` rather than wrapping.
+    pub fn add(&mut self, dim: Dim) {
+        if dim.coef == 0 {
+            return;
+        }
+        match self.0.iter_mut().find(|d| d.pows == dim.pows) {
+            Some(same) => same.coef = same.coef.saturating_add(dim.coef),
+            None => self.0.push(dim),
+        }
+    }
+
+    /// The monomials, in the order in which their classes came.
+    #[must_use]
+    pub fn terms(&self) -> &[Dim] {
+        &self.0
+    }
+
+    /// The value under concrete symbol values, as [`Dim::eval`].
+    #[must_use]
+    pub fn eval(&self, values: &[u64]) -> u64 {
+        self.0.iter().fold(0, |sum, d| sum.saturating_add(d.eval(values)))
+    }
+}
+
 struct DisplayDim<'a> {
     dim: &'a Dim,
     syms: &'a SymbolTable,
@@ -277,6 +306,19 @@ mod tests {
         assert_eq!(d.exact_div(Dim::batch()), Some(Dim::constant(64).times(t)));
         assert_eq!(d.exact_div(Dim::constant(5)), None);
         assert_eq!(d.eval(&[2, 3]), 384);
+    }
+
+    #[test]
+    fn sums_keep_a_term_for_each_class() {
+        let mut sum = DimSum::default();
+        for d in [Dim::constant(3), Dim::batch(), Dim::constant(0), Dim::constant(4), Dim::batch().times(5_u64.into())]
+        {
+            sum.add(d);
+        }
+        assert_eq!(sum.terms(), [Dim::constant(7), Dim::batch().times(6_u64.into())]);
+        assert_eq!(sum.eval(&[10]), 67);
+        sum.add(Dim::constant(u64::MAX));
+        assert_eq!(sum.eval(&[1]), u64::MAX);
     }
 
     #[test]

@@ -6,11 +6,11 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::dim::{Dim, SymbolTable};
+use crate::dim::{Dim, DimSum, SymbolTable};
 use crate::spec::RunSpec;
 
 /// Bumped whenever the meaning or encoding of anything in this file or in `spec.rs` changes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Alignment in bytes of every planned buffer.
 pub const ALIGN: u64 = 64;
@@ -45,10 +45,21 @@ pub struct Program {
 pub struct KernelInfo {
     /// Name in IR text.
     pub name: String,
-    /// Floating point operations per call as a size expression, for reports.
-    pub flops: Dim,
-    /// Bytes read and written per call, for reports.
-    pub bytes: Dim,
+    /// Floating point operations of a call, for reports.
+    pub flops: DimSum,
+    /// Its buffers, in the order of [`Launch::bufs`], for reports.
+    pub bufs: Vec<BufInfo>,
+}
+
+/// How a generated kernel uses a buffer of four-byte elements.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BufInfo {
+    /// Elements that it touches.
+    pub len: Dim,
+    /// Whether it loads them.
+    pub reads: bool,
+    /// Whether it stores them.
+    pub writes: bool,
 }
 
 /// A row of the summary table.

@@ -241,6 +241,13 @@ pub(super) struct BuildArgs {
     /// Print stages instead of writing an executable: value, model, graph, graph-opt, kernel, clif, asm, plan.
     #[arg(long, value_name = "STAGE", value_delimiter = ',', value_parser = stage)]
     pub(super) emit: Vec<Stage>,
+    /// Print arithmetic and traffic of each launch instead of writing an executable.
+    #[arg(long, conflicts_with = "emit")]
+    pub(super) report: bool,
+    /// Samples per batch in the report; that of the Kurfile when not given.
+    #[arg(long, visible_alias = "batch", value_name = "N", requires = "report")]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    pub(super) batch_size: Option<u64>,
     /// Make code for one kind of processor only; both are packed when not given.
     #[arg(long, value_name = "CPU", value_enum)]
     pub(super) target_cpu: Option<CpuArg>,

@@ -45,6 +45,12 @@ pub(super) fn build(args: &BuildArgs, global: &GlobalArgs) -> u8 {
             return status;
         }
     }
+    if args.report {
+        let status = build.report(args.batch_size).map_or_else(|stop| stopped(&stop, global), |text| out(&text));
+        if status != 0 || args.output.is_none() {
+            return status;
+        }
+    }
     let path = args.output.as_ref().map_or_else(|| default_output(&args.kurfile), PathBuf::from);
     match pack(&build, &options, &path, global) {
         Ok(bytes) => {

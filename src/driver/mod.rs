@@ -5,6 +5,7 @@
 mod check;
 mod emit;
 mod program;
+mod report;
 
 pub use check::Checked;
 pub use emit::{STAGES, Stage};

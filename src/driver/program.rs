@@ -1,14 +1,14 @@
 //! Assembles the program for the runtime: state layout, run specification, summary rows; and looks at the data.
 
 use kur_runtime::data::{self, ProbedSource, Role, TargetHint, with_file};
-use kur_runtime::dim::{Dim, SymbolTable};
+use kur_runtime::dim::{Dim, DimSum, SymbolTable};
 use kur_runtime::error::Error;
-use kur_runtime::plan::{ALIGN, KernelInfo, LayerInfo, Plan, Program, StateSpec};
+use kur_runtime::plan::{ALIGN, BufInfo, KernelInfo, LayerInfo, Plan, Program, StateSpec};
 use kur_runtime::spec::{InputSpec, OutputSpec, PlateauSpec, RateSpec, RunSpec, SectionSpec, SupplierSpec};
 
 use super::{Step, Stop};
 use crate::diag::SourceMap;
-use crate::ir::kernel::{Kernel, Stmt};
+use crate::ir::kernel::{BufDecl, Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
 use crate::model::types::{
     Curve, DataShape, Kurfile, LayerKind, Need, Optimizer, PLATEAU, PLATEAU_SEEN, data_sections,
@@ -261,27 +261,26 @@ fn rate_spec(kurfile: &Kurfile) -> RateSpec {
     RateSpec { source: kurfile.rate_source().map(str::to_owned), plateau }
 }
 
-/// Work and traffic of a kernel, for reports: statements of the innermost block times iterations, every buffer once.
+/// Work and buffers of a kernel, for reports.
 fn info(k: &Kernel) -> KernelInfo {
-    let bytes = k.bufs.iter().map(|b| b.len).max_by_key(|d| (d.power(kur_runtime::dim::BATCH), d.coef()));
-    let count = u64::try_from(k.bufs.len()).unwrap_or(u64::MAX);
-    KernelInfo {
-        name: k.name.clone(),
-        flops: work(&k.body),
-        bytes: bytes.unwrap_or(Dim::ONE).times(Dim::constant(4 * count)),
-    }
+    let mut flops = DimSum::default();
+    work(&k.body, Dim::ONE, &mut flops);
+    let buf = |b: &BufDecl| BufInfo { len: b.len, reads: b.access.loads(), writes: b.access.stores() };
+    KernelInfo { name: k.name.clone(), flops, bufs: k.bufs.iter().map(buf).collect() }
 }
 
-/// Arithmetic operations of a loop nest. Monomials cannot be added, so the largest inner block counts.
-fn work(s: &Stmt) -> Dim {
+/// Adds the arithmetic operations of a statement that runs `times` times.
+fn work(s: &Stmt, times: Dim, sum: &mut DimSum) {
     match s {
-        Stmt::For { extent, body, .. } | Stmt::Reduce { extent, body, .. } => {
-            let own = body.iter().filter(|s| matches!(s, Stmt::Let { .. } | Stmt::Random { .. })).count() as u64;
-            let inner = body.iter().map(work).max_by_key(|d| d.coef()).unwrap_or(Dim::constant(0));
-            let reduce = u64::from(matches!(s, Stmt::Reduce { .. }));
-            let own = Dim::constant(own + reduce);
-            extent.times(if inner.coef() > own.coef() { inner } else { own })
+        Stmt::For { extent, body, .. } => body.iter().for_each(|s| work(s, times.times(*extent), sum)),
+        Stmt::Reduce { extent, body, accs, .. } => {
+            let times = times.times(*extent);
+            sum.add(times.times(Dim::from(accs.len())));
+            body.iter().for_each(|s| work(s, times, sum));
         }
-        _ => Dim::constant(0),
+        Stmt::Let { op, .. } => sum.add(times.times(Dim::constant(op.flops()))),
+        // The mixing is on whole numbers; the draw becomes a float by one operation.
+        Stmt::Random { .. } => sum.add(times),
+        Stmt::Load { .. } | Stmt::Store { .. } => {}
     }
 }

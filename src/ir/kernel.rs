@@ -295,6 +295,18 @@ impl ScalarOp {
             | ScalarOp::FromU32 => 1,
         }
     }
+
+    /// Floating point operations for reports: 1, and for functions about what their polynomials take.
+    #[must_use]
+    pub fn flops(self) -> u64 {
+        match self {
+            ScalarOp::Exp => 20,
+            ScalarOp::Log | ScalarOp::Log1p | ScalarOp::Expm1 | ScalarOp::Tanh | ScalarOp::Sigmoid => 25,
+            ScalarOp::Pow => 45,
+            _ => 1,
+        }
+    }
+
     /// All operations, in the order of their declaration.
     pub fn all() -> impl Iterator<Item = ScalarOp> {
         SCALAR_OPS.iter().map(|(op, _)| *op)

@@ -63,7 +63,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<usize>,
     /// Samples per batch [default: that of the Kurfile]
-    #[arg(long, alias = "batch", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, visible_alias = "batch", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
     pub batch_size: Option<u64>,
     /// Print one JSON object a line instead of text
     #[arg(long)]

@@ -18,9 +18,11 @@ mod grouped;
 mod par;
 mod pooling;
 mod positions;
+pub(crate) mod probe;
 mod rnn;
 mod rows;
 mod simd;
+mod traffic;
 pub mod vmath;
 
 use std::fmt;
@@ -35,6 +37,7 @@ pub use par::{Par, Task};
 use pooling::{PoolOp, Pooling};
 use rnn::{Rnn, StepOp};
 use rows::{RowOp, Rows};
+pub use traffic::traffic;
 
 use crate::dim::Dim;
 use crate::plan::{
@@ -324,13 +327,13 @@ fn part_lens(g: &StepGeometry, p: &PartOf, len: &Len<'_>) -> Result<(usize, usiz
     Ok((x, len(&[g.batch, steps, g.size])?))
 }
 
-/// Floating point operations and bytes moved (each buffer once), for reports.
+/// Floating point operations and bytes moved (see [`traffic`]), for reports.
 ///
 /// # Errors
 /// As [`buffer_lens`].
 pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
     let lens = buffer_lens(call, syms)?;
-    let bytes = lens.iter().sum::<usize>() as f64 * 4.0;
+    let (read, written) = traffic(call, syms)?;
     let flops = match call {
         LibCall::MatMul { batch, m, n, k, .. } => {
             2.0 * [batch, m, n, k].into_iter().map(|d| d.eval(syms) as f64).product::<f64>()
@@ -349,10 +352,11 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         // The usual count for an exponential and two passes.
         LibCall::Softmax { .. } => 10.0 * lens[0] as f64,
         LibCall::ArgMax { .. } | LibCall::Positions { .. } => lens[0] as f64,
-        // One product a step each, and some 30 operations on each unit.
+        // One product a step each, and through time some 30 operations on each unit.
         LibCall::Rnn(g) | LibCall::RnnGrad(g, _) | LibCall::RnnGradWeight(g) => {
             let cells = Dim::product(&[g.batch, g.steps]).eval(syms) as f64;
-            cells * g.units as f64 * (2.0 * (g.cell.gates() * g.units) as f64 + 30.0)
+            let own = if matches!(call, LibCall::RnnGradWeight(_)) { 0.0 } else { 30.0 };
+            cells * g.units as f64 * (2.0 * (g.cell.gates() * g.units) as f64 + own)
         }
         LibCall::RnnGradBias(_) => lens[1] as f64,
         LibCall::Scan(..) => 2.0 * lens[0] as f64,
@@ -364,7 +368,7 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         LibCall::Gather { .. } | LibCall::Concat { .. } | LibCall::Slice { .. } | LibCall::Pad { .. } => 0.0,
         LibCall::GatherGrad { .. } => lens[1] as f64,
     };
-    Ok((flops, bytes))
+    Ok((flops, read + written))
 }
 
 /// Short name of a call for profiles: `matmul`, `conv-grad-weight`.

@@ -66,8 +66,6 @@ pub(super) struct BoundLaunch {
     /// Layer it came from, for faults.
     pub(super) layer: Option<u32>,
     pub(super) call: BoundCall,
-    /// For profiles: floating point operations and bytes.
-    pub(super) work: (f64, f64),
 }
 
 pub(super) enum BoundCall {
@@ -87,6 +85,13 @@ pub(super) struct ArenaLayout {
     regions: Vec<(u64, u64, u64)>,
     /// Bytes of all.
     pub(super) bytes: u64,
+}
+
+impl ArenaLayout {
+    /// First byte of a class region.
+    pub(super) fn start(&self, class: u32) -> Option<u64> {
+        self.regions.get(class as usize).map(|r| r.0)
+    }
 }
 
 /// Lays the class regions of a plan out one after the other; `None` when they exceed any address space.
@@ -204,14 +209,12 @@ impl Executor {
                 bound.ptrs.push(base.wrapping_add(s.offset as usize).cast());
                 spans.push(s);
             }
-            let (call, work) = match &launch.call {
+            let call = match &launch.call {
                 Call::Kernel { kernel, extent, grain, cost } => {
-                    let info = &self.program.kernels[*kernel as usize];
                     let extent = extent.eval(&bound.syms);
                     let chunk = chunk_of(extent, *grain, cost.eval(&bound.syms));
                     let entry = self.code.entries[*kernel as usize];
-                    let work = (info.flops.eval(&bound.syms) as f64, info.bytes.eval(&bound.syms) as f64);
-                    (BoundCall::Kernel { entry, extent, chunk }, work)
+                    BoundCall::Kernel { entry, extent, chunk }
                 }
                 Call::Lib(lib) => {
                     let what = |e: &str| damaged(format!("launch {i} ({}): {e}", cpu::name(lib)));
@@ -220,12 +223,11 @@ impl Executor {
                     let need = kernel.scratch();
                     shared = shared.max(need.shared.next_multiple_of(128));
                     local = local.max(need.local.next_multiple_of(128));
-                    let work = cpu::work(lib, &bound.syms).map_err(|e| what(&e.0))?;
-                    (BoundCall::Lib(kernel), work)
+                    BoundCall::Lib(kernel)
                 }
             };
             let (bufs, layer) = (first..bound.ptrs.len(), launch.layer);
-            bound.launches.push(BoundLaunch { bufs, layer, call, work });
+            bound.launches.push(BoundLaunch { bufs, layer, call });
         }
         for slot in &plan.results {
             let s = span(slot.place, &bound.input_lens);

@@ -5,7 +5,7 @@ use std::time::Instant;
 
 use super::{ExecError, Executor, StepKind, plan_of};
 use crate::cpu;
-use crate::plan::{Call, Launch};
+use crate::plan::{Call, Launch, Program};
 
 /// What one launch of a step took.
 #[derive(Clone, Debug, PartialEq)]
@@ -16,10 +16,6 @@ pub struct LaunchTime {
     pub layer: Option<u32>,
     /// Wall-clock seconds.
     pub seconds: f64,
-    /// Floating point operations, as planned.
-    pub flops: f64,
-    /// Bytes read and written, as planned.
-    pub bytes: f64,
 }
 
 /// Where a NaN or an infinity comes from.
@@ -56,11 +52,13 @@ impl Executor {
             seconds.push(start.elapsed().as_secs_f64());
         }
         let launches = plan_of(&self.program, step).map_or(&[][..], |p| &p.launches);
-        let times = launches.iter().zip(&self.bounds[b].launches).zip(seconds).map(|((launch, bound), seconds)| {
-            let (flops, bytes) = bound.work;
-            LaunchTime { name: self.launch_name(launch), layer: launch.layer, seconds, flops, bytes }
-        });
-        Ok(times.collect())
+        let times = launches.iter().zip(seconds);
+        let time = |(launch, seconds): (&Launch, f64)| LaunchTime {
+            name: launch_name(&self.program, launch),
+            layer: launch.layer,
+            seconds,
+        };
+        Ok(times.map(time).collect())
     }
 
     /// Re-runs a step launch by launch on a cleared arena and finds the first that leaves a NaN or an infinity behind.
@@ -120,13 +118,15 @@ impl Executor {
     /// Name of launch `index` of a step.
     #[must_use]
     pub fn launch_of(&self, step: StepKind, index: usize) -> Option<String> {
-        Some(self.launch_name(plan_of(&self.program, step)?.launches.get(index)?))
+        Some(launch_name(&self.program, plan_of(&self.program, step)?.launches.get(index)?))
     }
+}
 
-    fn launch_name(&self, launch: &Launch) -> String {
-        match &launch.call {
-            Call::Kernel { kernel, .. } => self.program.kernels[*kernel as usize].name.clone(),
-            Call::Lib(lib) => cpu::name(lib).to_owned(),
-        }
+/// Kernel name, or name of the library call.
+#[must_use]
+pub fn launch_name(program: &Program, launch: &Launch) -> String {
+    match &launch.call {
+        Call::Kernel { kernel, .. } => program.kernels.get(*kernel as usize).map_or("?", |k| &k.name).to_owned(),
+        Call::Lib(lib) => cpu::name(lib).to_owned(),
     }
 }

@@ -9,7 +9,9 @@ mod error;
 mod init;
 mod inspect;
 mod memory;
+mod peaks;
 mod validate;
+mod work;
 
 use std::any::Any;
 use std::cell::RefCell;
@@ -19,8 +21,10 @@ use std::io;
 use bind::{Bound, BoundCall, Key};
 pub use error::ExecError;
 pub use init::INIT_OP;
-pub use inspect::{Diagnosis, LaunchTime};
+pub use inspect::{Diagnosis, LaunchTime, launch_name};
 use memory::Region;
+pub use peaks::{Limit, Memory, Peaks};
+pub use work::{StepWork, Work, step_work, usual_sizes};
 
 use crate::abi::{KernelArgs, KernelFn};
 use crate::cpu::{Io, Level, Task, processor_name};

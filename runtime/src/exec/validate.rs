@@ -15,7 +15,10 @@ pub(super) fn program(p: &Program, entries: usize) -> Result<(), String> {
     }
     symbols(&p.symbols)?;
     for k in &p.kernels {
-        dims(&p.symbols, &[k.flops, k.bytes]).map_err(|e| format!("kernel `{}`: {e}", k.name))?;
+        let lens: Vec<Dim> = k.bufs.iter().map(|b| b.len).collect();
+        dims(&p.symbols, k.flops.terms())
+            .and_then(|()| dims(&p.symbols, &lens))
+            .map_err(|e| format!("kernel `{}`: {e}", k.name))?;
     }
     state(p)?;
     let steps = [("train", p.train.as_ref()), ("test", p.test.as_ref()), ("infer", Some(&p.infer))];

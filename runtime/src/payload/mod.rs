@@ -282,7 +282,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dim::{Dim, SymbolTable};
+    use crate::dim::{DimSum, SymbolTable};
     use crate::plan::{KernelInfo, Plan};
     use crate::spec::{RunSpec, TrainWeights};
 
@@ -314,7 +314,7 @@ mod tests {
             train: None,
             test: None,
             infer: plan,
-            kernels: vec![KernelInfo { name: "k".into(), flops: Dim::ONE, bytes: Dim::ONE }],
+            kernels: vec![KernelInfo { name: "k".into(), flops: DimSum::default(), bufs: Vec::new() }],
             layers: Vec::new(),
             run,
         };

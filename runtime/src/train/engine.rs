@@ -4,7 +4,7 @@
 use crate::cpu::level::LevelError;
 use crate::dim::Sym;
 use crate::error::{Error, Exit};
-use crate::exec::{ExecError, Executor, LaunchTime, StepKind};
+use crate::exec::{ExecError, Executor, LaunchTime, Peaks, StepKind};
 use crate::payload::PayloadError;
 use crate::plan::Program;
 
@@ -89,6 +89,14 @@ pub trait Engine {
     ) -> Result<Vec<LaunchTime>, RunError> {
         Ok(Vec::new())
     }
+
+    /// Measures what the threads of this engine could do at most; `None` for an engine without launches.
+    ///
+    /// # Errors
+    /// Memory is short.
+    fn peaks(&mut self) -> Result<Option<Peaks>, RunError> {
+        Ok(None)
+    }
 }
 
 impl Engine for Executor {
@@ -151,6 +159,10 @@ impl Engine for Executor {
         updates: u32,
     ) -> Result<Vec<LaunchTime>, RunError> {
         Executor::profile(self, step, batch, inputs, seed, updates).map_err(|e| run_error(Executor::program(self), e))
+    }
+
+    fn peaks(&mut self) -> Result<Option<Peaks>, RunError> {
+        Executor::peaks(self).map(Some).map_err(Error::from)
     }
 }
 
