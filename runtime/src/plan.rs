@@ -10,7 +10,7 @@ use crate::dim::{Dim, SymbolTable};
 use crate::spec::RunSpec;
 
 /// Bumped whenever the meaning or encoding of anything in this file or in `spec.rs` changes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Alignment in bytes of every planned buffer.
 pub const ALIGN: u64 = 64;
@@ -272,6 +272,14 @@ pub enum LibCall {
         ta: bool,
         /// b is transposed.
         tb: bool,
+    },
+    /// A [`LibCall::MatMul`] or a [`LibCall::ConvForward`] without groups, a vector added to each row of its result, and
+    /// max(x, 0) with `relu` (NaN stays NaN); buffers those of the call with the vector before the result.
+    Biased {
+        /// The call.
+        call: Box<LibCall>,
+        /// Whether negative results become 0.
+        relu: bool,
     },
     /// Cross-correlation; buffers x `[n,spatial…,cin]`, w `[k…,cin,cout]`, y `[n,out…,cout]`.
     ConvForward(ConvGeometry),

@@ -456,7 +456,15 @@ fn library(g: &Graph, cluster: &Cluster, layer: Option<u32>) -> Draft {
         }
     };
     let mut buffers: Vec<Buffer> = args.iter().map(|i| buffer_of(g, node.args[*i], &|_| None)).collect();
-    buffers.push(Buffer::Value(id));
+    let call = match cluster.nodes[1..] {
+        [] => call,
+        [add, ..] => {
+            let bias = g.node(add).args.iter().find(|a| root(g, **a) != id).copied().unwrap_or(add);
+            buffers.push(buffer_of(g, bias, &|_| None));
+            LibCall::Biased { call: Box::new(call), relu: cluster.nodes.len() > 2 }
+        }
+    };
+    buffers.push(Buffer::Value(cluster.nodes.last().copied().unwrap_or(id)));
     Draft { call: Call::Lib(call), buffers, layer }
 }
 
