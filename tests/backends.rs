@@ -233,7 +233,7 @@ fn sizes(build: &Build, dims: &[kur_runtime::dim::Dim], batch: u64) -> Vec<usize
     dims.iter().map(|d| usize::try_from(d.eval(&values)).expect("small")).collect()
 }
 
-/// One tensor per data and target input of a plan: random data, one-hot targets.
+/// One tensor per input of a plan but control: random data, one-hot targets, random lengths.
 fn inputs(build: &Build, plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRole, String, Vec<usize>, Vec<f32>)> {
     let mut out = Vec::new();
     for (i, slot) in plan.inputs.iter().enumerate() {
@@ -247,7 +247,11 @@ fn inputs(build: &Build, plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRo
         if slot.name.starts_with("index") {
             data.iter_mut().for_each(|x| *x = (x.abs() * layer_cases::VOCABULARY).floor());
         }
-        if sequence_cases::draw(&slot.name, &mut data) {
+        if slot.role == InputRole::Lengths {
+            let target = plan.inputs.iter().find(|s| s.role == InputRole::Target && s.name == slot.name);
+            let steps = sizes(build, &target.expect("a target").shape[..1], batch)[0];
+            data.iter_mut().for_each(|x| *x = (x.abs() * (steps as f32 + 1.0)).floor());
+        } else if sequence_cases::draw(&slot.name, &mut data) {
             // Labels and lengths are no classes.
         } else if slot.role == InputRole::Target && one_hot {
             let width = *shape.last().expect("an axis");

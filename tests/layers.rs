@@ -23,7 +23,7 @@ fn tensor(shape: &[usize], values: &[f64]) -> ArrayD<f64> {
     ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).expect("sizes agree")
 }
 
-/// Runs a step of a model with inputs and states by name; other states are zeros, targets too.
+/// Runs a step of a model with inputs and states by name; other states are zeros, targets too, and all steps are real.
 fn outcome(
     build: &Build,
     mode: Mode,
@@ -38,10 +38,14 @@ fn outcome(
     let values = step.graph.symbols.values(&sizes);
     let mut tensors: Vec<_> = inputs.iter().map(|(n, t)| (InputRole::Data, (*n).to_owned(), t.clone())).collect();
     for id in step.graph.ids() {
-        if let kurc::ir::op::Op::Input { name, role: InputRole::Target } = &step.graph.node(id).op {
-            let shape: Vec<usize> = step.graph.shape(id).iter().map(|d| d.eval(&values) as usize).collect();
-            tensors.push((InputRole::Target, name.clone(), ArrayD::zeros(IxDyn(&shape))));
-        }
+        let kurc::ir::op::Op::Input { name, role } = &step.graph.node(id).op else { continue };
+        let shape: Vec<usize> = step.graph.shape(id).iter().map(|d| d.eval(&values) as usize).collect();
+        let fill = match role {
+            InputRole::Target => 0.0,
+            InputRole::Lengths => steps.unwrap_or(0) as f64,
+            InputRole::Data | InputRole::Control => continue,
+        };
+        tensors.push((*role, name.clone(), ArrayD::from_elem(IxDyn(&shape), fill)));
     }
     let state = |s: &kurc::ir::graph::State| {
         let shape: Vec<usize> = s.ty.shape.iter().map(|d| d.coef() as usize).collect();

@@ -154,7 +154,7 @@ pub struct Plan {
 pub struct InputSlot {
     /// Name of the model input or of the loss target.
     pub name: String,
-    /// Whether it is a model input or a loss target.
+    /// Why it is read.
     pub role: InputRole,
     /// Shape without the batch.
     pub shape: Vec<Dim>,
@@ -167,6 +167,8 @@ pub enum InputRole {
     Data,
     /// Compared with an output by a loss.
     Target,
+    /// Numbers of real steps of the samples of the target of this name, one a sample: what is behind them is padding.
+    Lengths,
     /// A buffer of u32 words that the executor fills itself: seed, number of updates done so far, then the value of
     /// every symbol in table order.
     Control,

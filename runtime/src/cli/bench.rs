@@ -53,11 +53,17 @@ fn parse_seconds(text: &str) -> std::result::Result<f64, String> {
     }
 }
 
-/// Inputs of one batch: uniform numbers for the model, one-hot rows for class targets.
+/// Inputs of one batch: uniform numbers for the model, one-hot rows for class targets, full lengths.
 fn synthetic(plan: &Plan, sizes: &[u64], softmax: &[String]) -> Vec<Vec<f32>> {
     let mut out = Vec::new();
     for (i, slot) in plan.inputs.iter().enumerate() {
         if slot.role == InputRole::Control {
+            continue;
+        }
+        if slot.role == InputRole::Lengths {
+            let target = plan.inputs.iter().find(|s| s.role == InputRole::Target && s.name == slot.name);
+            let steps = target.and_then(|s| s.shape.first()).map_or(1, |d| d.eval(sizes));
+            out.push(vec![steps as f32; usize::try_from(sizes[0]).unwrap_or(0)]);
             continue;
         }
         let stream = rng::stream(1, DATA_OP + u32::try_from(i).unwrap_or(0), 0);
