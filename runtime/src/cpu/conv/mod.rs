@@ -11,6 +11,7 @@
 
 mod apply;
 mod pass;
+mod short;
 #[cfg(test)]
 mod tests;
 mod transform;
@@ -123,7 +124,7 @@ fn dense(c: &Conv) -> bool {
 fn passes(c: &Conv, mut all: Vec<Pass>, level: Level) -> Convolution {
     match all.pop_if(|last| dense(c) && pays(last)) {
         Some(pass) => Convolution::Winograd(Box::new(Winograd::new(level, pass))),
-        None => Convolution::Passes(Passes::new(kernels(level), all)),
+        None => Convolution::Passes(Passes::new(level, all)),
     }
 }
 

@@ -198,8 +198,8 @@ fn fewer_products_are_as_precise_as_many() {
         for level in Level::available() {
             let fewer = [Convolution::forward, Convolution::grad_input, Convolution::grad_weight];
             let direct = [
-                Convolution::Passes(Passes::new(kernels(level), vec![Pass::forward(&d)])),
-                Convolution::Passes(Passes::new(kernels(level), Pass::grad_input(&d))),
+                Convolution::Passes(Passes::new(level, vec![Pass::forward(&d)])),
+                Convolution::Passes(Passes::new(level, Pass::grad_input(&d))),
                 Convolution::Weights(Box::new(Weights::new(kernels(level), &d))),
             ];
             for (i, (a, b)) in [(&x, &w), (&gy, &w), (&x, &gy)].into_iter().enumerate() {
@@ -219,6 +219,17 @@ fn fewer_products_are_as_precise_as_many() {
             }
         }
     }
+}
+
+#[test]
+fn few_products() {
+    for (size, kernel, cin) in [(1, 3, 1), (3, 3, 1), (7, 3, 3), (17, 5, 1), (33, 3, 2)] {
+        for cout in [1, 3, 8, 17, 33, 64] {
+            check(&plane(2, size, kernel, kernel / 2, cin, cout));
+        }
+    }
+    check(&plane(1, 12, 3, 0, 1, 40));
+    check(&dims(2, [3, 9, 9], [2, 2, 2], [1, 2, 2], [0, 1, 1], [1; 3], [1, 1, 2], (2, 19)).expect("valid"));
 }
 
 #[test]

@@ -28,13 +28,19 @@ const AT_0: f32 = 1.0 / (P2 * Q2);
 const AT_P: f32 = 1.0 / (2.0 * P2 * (P2 - Q2));
 const AT_Q: f32 = 1.0 / (2.0 * Q2 * (Q2 - P2));
 
-/// Pixels of a window: rows `row` floats apart, pixels `pixel` floats apart, of which `channels` count.
+/// Pixels of a window.
 #[derive(Clone, Copy)]
 pub(super) struct Window {
-    pub(super) ptr: *const f32,
-    pub(super) row: usize,
+    /// Where the first pixel of each row is, or would be; rows outside the image point to zeros.
+    pub(super) rows: [*const f32; POINTS],
+    /// Columns inside the image; the others are 0.
+    pub(super) first: usize,
+    pub(super) end: usize,
+    /// Floats from pixel to pixel.
     pub(super) pixel: usize,
+    /// Channels that count, and the first of them.
     pub(super) channels: usize,
+    pub(super) channel: usize,
 }
 
 /// Results of a tile, of which those below `rows` and `cols` exist.
@@ -198,13 +204,24 @@ unsafe fn taps_line<S: Simd>(u: [S::V; 6]) -> [S::V; 3] {
     }
 }
 
-/// The part `c..` of a window that one vector holds.
+/// One vector of channels of a column of a window.
 #[inline(always)]
-unsafe fn load<S: Simd, const MASKED: bool>(w: &Window, i: usize, j: usize, c: usize, mask: S::Mask) -> S::V {
+unsafe fn column<S: Simd, const N: usize, const MASKED: bool>(
+    w: &Window,
+    j: usize,
+    c: usize,
+    mask: S::Mask,
+) -> [S::V; N] {
     // SAFETY: the caller vouches for the pixels of the window; lanes beyond the channels are masked.
     unsafe {
-        let at = w.ptr.add(i * w.row + j * w.pixel + c);
-        if MASKED { S::load_masked(at, mask) } else { S::load(at) }
+        let mut d = [S::splat(0.0); N];
+        if (w.first..w.end).contains(&j) {
+            for (d, row) in d.iter_mut().zip(w.rows) {
+                let at = row.wrapping_add(j * w.pixel + w.channel + c);
+                *d = if MASKED { S::load_masked(at, mask) } else { S::load(at) };
+            }
+        }
+        d
     }
 }
 
@@ -228,13 +245,14 @@ unsafe fn source_vector<S: Simd, const MASKED: bool>(w: &Window, c: usize, plane
     unsafe {
         let mask = S::mask(S::LANES.min(w.channels - c));
         let mut t = [[S::splat(0.0); POINTS]; POINTS];
-        for (j, t) in t.iter_mut().enumerate() {
-            let d = [0, 1, 2, 3, 4, 5].map(|i| load::<S, MASKED>(w, i, j, c, mask));
-            *t = source_line::<S>(d);
+        for j in 0..POINTS {
+            let v = source_line::<S>(column::<S, POINTS, MASKED>(w, j, c, mask));
+            for (t, v) in t.iter_mut().zip(v) {
+                t[j] = v;
+            }
         }
-        for i in 0..POINTS {
-            let v = source_line::<S>(t.map(|t| t[i]));
-            for (j, v) in v.iter().enumerate() {
+        for (i, t) in t.iter().enumerate() {
+            for (j, v) in source_line::<S>(*t).iter().enumerate() {
                 S::store(planes.add((i * POINTS + j) * plane), *v);
             }
         }
@@ -260,13 +278,15 @@ unsafe fn gradient_vector<S: Simd, const MASKED: bool>(w: &Window, c: usize, pla
     // SAFETY: handed on to the caller.
     unsafe {
         let mask = S::mask(S::LANES.min(w.channels - c));
-        let mut t = [[S::splat(0.0); POINTS]; TILE];
-        for (j, t) in t.iter_mut().enumerate() {
-            *t = gradient_line::<S>([0, 1, 2, 3].map(|i| load::<S, MASKED>(w, i, j, c, mask)));
+        let mut t = [[S::splat(0.0); TILE]; POINTS];
+        for j in 0..TILE {
+            let v = gradient_line::<S>(column::<S, TILE, MASKED>(w, j, c, mask));
+            for (t, v) in t.iter_mut().zip(v) {
+                t[j] = v;
+            }
         }
-        for i in 0..POINTS {
-            let v = gradient_line::<S>(t.map(|t| t[i]));
-            for (j, v) in v.iter().enumerate() {
+        for (i, t) in t.iter().enumerate() {
+            for (j, v) in gradient_line::<S>(*t).iter().enumerate() {
                 S::store(planes.add((i * POINTS + j) * plane), *v);
             }
         }
@@ -292,21 +312,23 @@ unsafe fn result_vector<S: Simd, const MASKED: bool>(planes: *const f32, plane: 
     // SAFETY: planes are whole vectors; pixels beyond the target and lanes beyond its channels are left alone.
     unsafe {
         let mask = S::mask(S::LANES.min(to.channels - c));
-        let mut t = [[S::splat(0.0); TILE]; POINTS];
-        for (j, t) in t.iter_mut().enumerate() {
-            *t = result_line::<S>([0, 1, 2, 3, 4, 5].map(|i| S::load(planes.add((i * POINTS + j) * plane))));
+        let mut t = [[S::splat(0.0); POINTS]; TILE];
+        for j in 0..POINTS {
+            let mut m = [S::splat(0.0); POINTS];
+            for (i, m) in m.iter_mut().enumerate() {
+                *m = S::load(planes.add((i * POINTS + j) * plane));
+            }
+            for (t, v) in t.iter_mut().zip(result_line::<S>(m)) {
+                t[j] = v;
+            }
         }
         let bias = match to.bias.is_null() {
             true => S::splat(0.0),
             false if MASKED => S::load_masked(to.bias.add(c), mask),
             false => S::load(to.bias.add(c)),
         };
-        for i in 0..TILE {
-            if i >= to.rows {
-                break;
-            }
-            let y = result_line::<S>(t.map(|t| t[i]));
-            for (j, y) in y.iter().enumerate() {
+        for (i, t) in t.iter().enumerate().take(to.rows) {
+            for (j, y) in result_line::<S>(*t).iter().enumerate() {
                 if j < to.cols {
                     let y = S::add(*y, bias);
                     let y = if to.relu { S::max(S::splat(0.0), y) } else { y };
@@ -323,13 +345,16 @@ unsafe fn kernel<S: Simd>(taps: *const f32, tap: usize, planes: *mut f32, plane:
     // SAFETY: the caller gives whole vectors.
     unsafe {
         for c in (0..len).step_by(S::LANES) {
-            let mut t = [[S::splat(0.0); POINTS]; TAPS];
-            for (j, t) in t.iter_mut().enumerate() {
-                *t = kernel_line::<S>([0, 1, 2].map(|i| S::load(taps.add((i * TAPS + j) * tap + c))));
+            let mut t = [[S::splat(0.0); TAPS]; POINTS];
+            for j in 0..TAPS {
+                let at = taps.add(j * tap + c);
+                let g = [S::load(at), S::load(at.add(TAPS * tap)), S::load(at.add(2 * TAPS * tap))];
+                for (t, v) in t.iter_mut().zip(kernel_line::<S>(g)) {
+                    t[j] = v;
+                }
             }
-            for i in 0..POINTS {
-                let v = kernel_line::<S>(t.map(|t| t[i]));
-                for (j, v) in v.iter().enumerate() {
+            for (i, t) in t.iter().enumerate() {
+                for (j, v) in kernel_line::<S>(*t).iter().enumerate() {
                     S::store(planes.add((i * POINTS + j) * plane + c), *v);
                 }
             }
@@ -342,17 +367,23 @@ unsafe fn taps<S: Simd>(p: &Parts) {
     // SAFETY: parts are whole vectors; lanes beyond the channels are not written.
     unsafe {
         for c in (0..p.channels).step_by(S::LANES) {
-            let mut t = [[S::splat(0.0); TAPS]; POINTS];
-            for (j, t) in t.iter_mut().enumerate() {
-                *t = taps_line::<S>([0, 1, 2, 3, 4, 5].map(|i| {
+            let mut t = [[S::splat(0.0); POINTS]; TAPS];
+            for j in 0..POINTS {
+                let mut u = [S::splat(0.0); POINTS];
+                for (i, u) in u.iter_mut().enumerate() {
                     let at = p.ptr.add((i * POINTS + j) * p.plane + c);
-                    (1..p.parts).fold(S::load(at), |sum, part| S::add(sum, S::load(at.add(part * p.part))))
-                }));
+                    *u = S::load(at);
+                    for part in 1..p.parts {
+                        *u = S::add(*u, S::load(at.add(part * p.part)));
+                    }
+                }
+                for (t, v) in t.iter_mut().zip(taps_line::<S>(u)) {
+                    t[j] = v;
+                }
             }
             let lanes = S::LANES.min(p.channels - c);
-            for i in 0..TAPS {
-                let g = taps_line::<S>(t.map(|t| t[i]));
-                for (j, g) in g.iter().enumerate() {
+            for (i, t) in t.iter().enumerate() {
+                for (j, g) in taps_line::<S>(*t).iter().enumerate() {
                     let at = p.out.add((i * TAPS + j) * p.tap + c);
                     if lanes == S::LANES { S::store(at, *g) } else { S::store_masked(at, S::mask(lanes), *g) }
                 }

@@ -12,7 +12,7 @@
 use super::apply::TASK;
 use super::pass::Pass;
 use super::transform::{KERNEL, PLANES, POINTS, Parts, TILE, Target, Transforms, Window};
-use crate::cpu::gemm::{Epilogue, Kernels, ONE_SEGMENT, SLACK, Source, Tile, align, even, kernels, pack_panel};
+use crate::cpu::gemm::{Ahead, Epilogue, Kernels, ONE_SEGMENT, SLACK, Source, Tile, align, even, kernels, pack_panel};
 use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Conv, Level};
 use std::ops::Range;
@@ -31,6 +31,9 @@ const TASKS: usize = 8;
 const INNER: usize = 32;
 /// Most floats in all partial gradients to the kernel.
 const MAX_PARTIAL: usize = 1 << 21;
+
+/// Most floats that are asked for ahead.
+const MAX_AHEAD: usize = 1 << 16;
 
 /// Whether a pass is one of 3 × 3 taps at stride 1 and large enough to gain.
 pub(super) fn pays(p: &Pass) -> bool {
@@ -87,45 +90,39 @@ impl Images {
         Images { size, channels: p.channels, window: POINTS, origin: [p.origin[1], p.origin[2]] }
     }
 
-    fn slab_len(&self) -> usize {
-        (self.window * self.window * self.channels).next_multiple_of(16)
+    /// Floats of a row of zeros.
+    fn zeros_len(&self) -> usize {
+        (self.window * self.channels).next_multiple_of(16)
     }
 
-    /// The window of a tile: in place, or, where it reaches beyond the image, a copy with zeros there.
-    ///
-    /// # Safety
-    /// `images` are all images; the slab has [`Images::slab_len`] floats.
-    unsafe fn window(&self, images: *const f32, tile: (usize, usize, usize), slab: *mut f32) -> Window {
-        let (c, [height, width]) = (self.channels, self.size);
-        let (image, y, x) = (tile.0, tile.1 as isize + self.origin[0], tile.2 as isize + self.origin[1]);
+    /// Floats before the window of a tile; only pixels inside the image may be read from there.
+    fn start(&self, (image, y, x): (usize, usize, usize)) -> usize {
+        let row = image.wrapping_mul(self.size[0]).wrapping_add(y).wrapping_add_signed(self.origin[0]);
+        row.wrapping_mul(self.size[1]).wrapping_add(x).wrapping_add_signed(self.origin[1]).wrapping_mul(self.channels)
+    }
+
+    /// The window of a tile, given as many zeros as [`Images::zeros_len`] says.
+    fn window(&self, images: *const f32, tile: (usize, usize, usize), zeros: *const f32) -> Window {
         let inside = |at: isize, len: usize| {
             let clip = |v: isize| usize::try_from(v).unwrap_or(0).min(self.window);
             let first = clip(-at);
             first..clip(len as isize - at).max(first)
         };
-        let (rows, cols) = (inside(y, height), inside(x, width));
-        // Only used for what lies inside.
-        let first = image.wrapping_mul(height).wrapping_add_signed(y).wrapping_mul(width).wrapping_add_signed(x);
-        let ptr = images.wrapping_add(first.wrapping_mul(c));
-        if rows.len() == self.window && cols.len() == self.window {
-            return Window { ptr, row: width * c, pixel: c, channels: c };
-        }
-        let row = self.window * c;
-        for r in 0..self.window {
-            // SAFETY: rows and columns are inside the slab, and those that are read inside the image.
-            unsafe {
-                let to = slab.add(r * row);
-                if rows.contains(&r) && !cols.is_empty() {
-                    to.write_bytes(0, cols.start * c);
-                    let from = ptr.wrapping_add((r * width + cols.start) * c);
-                    to.add(cols.start * c).copy_from_nonoverlapping(from, cols.len() * c);
-                    to.add(cols.end * c).write_bytes(0, (self.window - cols.end) * c);
-                } else {
-                    to.write_bytes(0, row);
-                }
-            }
-        }
-        Window { ptr: slab, row, pixel: c, channels: c }
+        let rows = inside(tile.1 as isize + self.origin[0], self.size[0]);
+        let cols = inside(tile.2 as isize + self.origin[1], self.size[1]);
+        let ptr = images.wrapping_add(self.start(tile));
+        let row = |i: usize| {
+            if rows.contains(&i) { ptr.wrapping_add(i * self.size[1] * self.channels) } else { zeros }
+        };
+        let rows = std::array::from_fn(row);
+        Window { rows, first: cols.start, end: cols.end, pixel: self.channels, channels: self.channels, channel: 0 }
+    }
+
+    /// The memory that the windows of some tiles lie in, as far as it lies ahead.
+    fn run(&self, images: *const f32, first: (usize, usize, usize), last: (usize, usize, usize)) -> Ahead {
+        let len = self.start(last).wrapping_sub(self.start(first));
+        let len = if len > MAX_AHEAD { 0 } else { len + (self.window - 1) * (self.size[1] + 1) * self.channels };
+        Ahead::new(images.wrapping_add(self.start(first)), len)
     }
 }
 
@@ -196,7 +193,7 @@ impl Winograd {
 
     /// Floats of scratch memory that all workers share, and floats for each.
     pub(super) fn workspace(&self) -> (usize, usize) {
-        let piece = PLANES * (self.source_plane + self.result_plane) + self.source.slab_len();
+        let piece = PLANES * (self.source_plane + self.result_plane) + self.source.zeros_len();
         (SLACK + PLANES * self.kernel_plane, piece.max(KERNEL * self.tap_len()).next_multiple_of(16))
     }
 
@@ -274,11 +271,14 @@ impl Winograd {
     ) {
         let (ker, pass) = (self.ker, &self.pass);
         let products = private.wrapping_add(PLANES * self.source_plane);
-        let slab = products.wrapping_add(PLANES * self.result_plane);
+        let zeros = products.wrapping_add(PLANES * self.result_plane);
+        let next = tiles.end..self.tiles.all.min(tiles.end + self.per_piece);
+        let mut ahead = self.source.run(source, self.tiles.at(next.start), self.tiles.at(next.end.max(1) - 1));
         // SAFETY: planes, rows and channels are within the private memory, tiles and channels within the result.
         unsafe {
+            zeros.write_bytes(0, self.source.zeros_len());
             for (i, tile) in tiles.clone().enumerate() {
-                let window = self.source.window(source, self.tiles.at(tile), slab);
+                let window = self.source.window(source, self.tiles.at(tile), zeros);
                 (self.transforms.source)(&window, private.add(i * self.source_row), self.source_plane);
             }
             let height = even(tiles.len(), ker.mr);
@@ -303,8 +303,8 @@ impl Winograd {
                             accumulate: false,
                             bias: std::ptr::null(),
                             relu: false,
-                            // The panel that follows.
-                            ahead: panel.wrapping_add(pass.channels * ker.nr()),
+                            // The source of the piece that follows, then the panel that follows.
+                            ahead: ahead.take(1, pass.channels).unwrap_or(panel.wrapping_add(pass.channels * ker.nr())),
                         });
                     }
                 }
@@ -387,9 +387,9 @@ impl WinogradWeights {
 
     /// Floats of scratch memory that all workers share, and floats for each.
     pub(super) fn workspace(&self) -> (usize, usize) {
-        let slab = self.source.slab_len().max(self.gradient.slab_len());
+        let zeros = self.source.zeros_len().max(self.gradient.zeros_len());
         let partial = self.chunks * self.blocks * PLANES * self.partial_plane;
-        (SLACK + partial, PLANES * (self.source_plane + self.gradient_plane) + slab)
+        (SLACK + partial, PLANES * (self.source_plane + self.gradient_plane) + zeros)
     }
 
     /// gw from x and gy.
@@ -449,19 +449,27 @@ impl WinogradWeights {
     ) {
         let (ker, inner) = (self.ker, self.pass.channels);
         let gradients = private.wrapping_add(PLANES * self.source_plane);
-        let slab = gradients.wrapping_add(PLANES * self.gradient_plane);
+        let zeros = gradients.wrapping_add(PLANES * self.gradient_plane);
+        // SAFETY: the private memory ends with as many floats.
+        unsafe { zeros.write_bytes(0, self.source.zeros_len().max(self.gradient.zeros_len())) };
         let all = range(chunk, self.per_chunk, self.tiles.all);
         let height = even(inner, ker.mr);
         for first in all.clone().step_by(self.per_piece) {
             let tiles = first..all.end.min(first + self.per_piece);
+            let next = tiles.end..all.end.min(tiles.end + self.per_piece);
+            let (from, to) = (self.tiles.at(next.start), self.tiles.at(next.end.max(1) - 1));
+            let (mut ahead, mut more) = (self.source.run(x, from, to), self.gradient.run(gy, from, to));
             // SAFETY: planes and rows are within the private memory and the partial result.
             unsafe {
                 for (i, tile) in tiles.clone().enumerate() {
                     let at = self.tiles.at(tile);
-                    let window = self.source.window(x, at, slab);
+                    let window = self.source.window(x, at, zeros);
                     (self.transforms.source)(&window, private.add(i * self.source_row), self.source_plane);
-                    let w = self.gradient.window(gy, at, slab);
-                    let window = Window { ptr: w.ptr.add(channels.start), channels: channels.len(), ..w };
+                    let window = Window {
+                        channels: channels.len(),
+                        channel: channels.start,
+                        ..self.gradient.window(gy, at, zeros)
+                    };
                     (self.transforms.gradient)(&window, gradients.add(i * self.block), self.gradient_plane);
                 }
                 for p in 0..PLANES {
@@ -484,7 +492,7 @@ impl WinogradWeights {
                                 accumulate: first > all.start,
                                 bias: std::ptr::null(),
                                 relu: false,
-                                ahead: c,
+                                ahead: ahead.take(1, tiles.len()).or_else(|| more.take(1, tiles.len())).unwrap_or(c),
                             });
                         }
                     }
