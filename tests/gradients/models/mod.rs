@@ -111,6 +111,8 @@ impl Model {
             "labels" => whole(draws, 2),
             "lengths" => whole(draws, LABELS as usize + 1),
             "frames" => whole(draws, self.steps + 1 - self.frames).mapv(|x| x + self.frames as f64),
+            // At least one step, so that no sample falls out of the loss.
+            _ if role == InputRole::Lengths => whole(draws, self.steps).mapv(|x| x + 1.0),
             _ if name.starts_with("index") => whole(draws, ROWS),
             _ if role != InputRole::Target => draws.tensor(shape, -1.5, 1.5),
             "y" if self.classes.is_some() => whole(draws, classes_of(graph)),
