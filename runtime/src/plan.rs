@@ -10,7 +10,7 @@ use crate::dim::{Dim, SymbolTable};
 use crate::spec::RunSpec;
 
 /// Bumped whenever the meaning or encoding of anything in this file or in `spec.rs` changes.
-pub const FORMAT_VERSION: u32 = 2;
+pub const FORMAT_VERSION: u32 = 3;
 
 /// Alignment in bytes of every planned buffer.
 pub const ALIGN: u64 = 64;
