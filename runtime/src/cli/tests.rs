@@ -286,6 +286,7 @@ fn class_outputs_vectors_and_left_out_rows() {
         loss: None,
         loss_reads: Vec::new(),
         metrics: Vec::new(),
+        blank_first: false,
     };
     let outputs = [output("kind"), output("pos")];
     let render = |format, proba, truth| {

@@ -4,6 +4,7 @@
 
 use std::time::{Duration, Instant};
 
+use super::accumulate::Accumulation;
 use super::engine::{Blame, Engine};
 use crate::data::batch::{Batch, Feeder, Flow};
 use crate::error::{Error, Exit, Result};
@@ -16,7 +17,7 @@ const PERIOD: Duration = Duration::from_secs(5);
 /// The state before a batch.
 pub(super) struct Snapshot {
     batch: u64,
-    updates: u64,
+    steps: u64,
     states: Vec<Vec<f32>>,
     taken: Instant,
 }
@@ -109,7 +110,7 @@ fn weights(program: &Program, state: usize, when: When) -> Option<Cause> {
 
 impl Snapshot {
     /// Copies the state before `batch`, where that was not done lately.
-    pub(super) fn refresh<E: Engine>(last: &mut Option<Snapshot>, engine: &E, batch: u64, updates: u64) {
+    pub(super) fn refresh<E: Engine>(last: &mut Option<Snapshot>, engine: &E, batch: u64, steps: u64) {
         let count = engine.program().state.len();
         match last {
             Some(s) if s.taken.elapsed() < PERIOD => {}
@@ -117,11 +118,11 @@ impl Snapshot {
                 for (i, to) in s.states.iter_mut().enumerate() {
                     to.copy_from_slice(engine.state(i));
                 }
-                (s.batch, s.updates, s.taken) = (batch, updates, Instant::now());
+                (s.batch, s.steps, s.taken) = (batch, steps, Instant::now());
             }
             None => {
                 let states = (0..count).map(|i| engine.state(i).to_vec()).collect();
-                *last = Some(Snapshot { batch, updates, states, taken: Instant::now() });
+                *last = Some(Snapshot { batch, steps, states, taken: Instant::now() });
             }
         }
     }
@@ -145,20 +146,22 @@ impl Snapshot {
         let names = engine.program().train.as_ref().map_or_else(Vec::new, names);
         let mut found = None;
         let mut before: Option<Blame> = None;
-        let mut done = self.updates;
+        let mut done = self.steps;
+        let (accumulation, batches) = (Accumulation::of(engine.program()), feeder.batches());
         feeder.epoch(order, self.batch, &mut |batch| {
             let rows = batch.rows.len() as u64;
             engine.set_sizes(batch.sizes());
-            let updates = u32::try_from(done).unwrap_or(u32::MAX);
+            let steps = u32::try_from(done).unwrap_or(u32::MAX);
+            accumulation.mark(engine, batch.number + 1 == batches);
             if batch.number + 1 < failed {
-                batch.with_inputs(|x| engine.run(StepKind::Train, rows, x, seed, updates))?;
+                batch.with_inputs(|x| engine.run(StepKind::Train, rows, x, seed, steps))?;
                 done += 1;
                 return Ok(Flow::Continue);
             }
-            let blame = batch.with_inputs(|x| engine.diagnose(StepKind::Train, rows, x, seed, updates));
+            let blame = batch.with_inputs(|x| engine.diagnose(StepKind::Train, rows, x, seed, steps));
             if batch.number < failed {
                 before = blame;
-                batch.with_inputs(|x| engine.run(StepKind::Train, rows, x, seed, updates))?;
+                batch.with_inputs(|x| engine.run(StepKind::Train, rows, x, seed, steps))?;
                 done += 1;
                 return Ok(Flow::Continue);
             }

@@ -4,6 +4,7 @@ use std::path::PathBuf;
 
 use std::time::Duration;
 
+use super::accumulate::Accumulation;
 use super::blame::{Snapshot, diverged, word};
 use super::check::{self, Tested};
 use super::console::Console;
@@ -171,15 +172,18 @@ impl<E: Engine> Trainer<'_, E> {
         let (engine, progress, stop, seed) = (&mut *self.engine, &mut self.progress, self.stop, self.seed);
         let order = self.order.epoch(epoch);
         let before = means.samples;
+        let (accumulation, batches) = (Accumulation::of(engine.program()), self.feeder.batches());
         let mut snapshot: Option<Snapshot> = None;
         let mut failed: Option<(u64, f64)> = None;
         self.feeder.epoch(order, first, &mut |batch| {
-            Snapshot::refresh(&mut snapshot, engine, batch.number, progress.updates);
+            Snapshot::refresh(&mut snapshot, engine, batch.number, progress.steps);
             let rows = batch.rows.len();
-            let updates = u32::try_from(progress.updates).unwrap_or(u32::MAX);
+            let steps = u32::try_from(progress.steps).unwrap_or(u32::MAX);
             engine.set_sizes(batch.sizes());
-            batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, updates))?;
-            progress.updates += 1;
+            accumulation.mark(engine, batch.number + 1 == batches);
+            batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, steps))?;
+            progress.steps += 1;
+            progress.updates += u64::from(accumulation.updated(engine));
             done = batch.number + 1;
             let loss = means.add(engine, StepKind::Train, rows);
             if !loss.is_finite() {
@@ -229,7 +233,9 @@ impl<E: Engine> Trainer<'_, E> {
             let message = format!("the validation loss became {} after epoch {epoch}", word(loss));
             return Err(diverged(self.engine.program(), message, cause));
         }
-        if let Some(loss) = loss.or(means.loss()) {
+        // A validation that was cut short says nothing, and the training loss is another measure.
+        let measure = if self.validation.is_some() { loss } else { means.loss() };
+        if let Some(loss) = measure {
             self.plateau(loss);
         }
         if let Some(loss) = means.loss()
@@ -284,14 +290,14 @@ impl<E: Engine> Trainer<'_, E> {
     fn validate(&mut self, epoch: u64) -> Result<Option<Tested>> {
         let Some((feeder, order)) = &mut self.validation else { return Ok(None) };
         let plan = plan(self.engine.program(), StepKind::Test)?.clone();
-        let updates = u32::try_from(self.progress.updates).unwrap_or(u32::MAX);
+        let steps = u32::try_from(self.progress.steps).unwrap_or(u32::MAX);
         check::run(
             self.engine,
             &plan,
             feeder,
             order.epoch(epoch - 1),
             &self.meta.learned,
-            (self.seed, updates),
+            (self.seed, steps),
             "Validating",
             self.console.is_live(),
             self.stop,

@@ -3,12 +3,14 @@
 //! Invariants: the state after epoch `e` depends on the program, the data, the seed and `e` alone, whether training ran
 //! through or was stopped and continued; a file with good weights is never replaced by weights of a diverged run.
 
+mod accumulate;
 pub(crate) mod blame;
 pub mod check;
 pub mod console;
 pub mod cx;
 pub mod engine;
 mod epochs;
+mod labels;
 pub mod metrics;
 pub mod progress;
 pub mod save;
@@ -215,7 +217,8 @@ impl Start {
         let progress = match self.optimizer {
             Some(Loaded { meta: Some(progress), tensors }) if progress.weights == hash() => {
                 cx::put(&mut cx.engine, &Loaded::<()> { meta: None, tensors });
-                progress
+                // Files from before steps were counted have one for each update.
+                Progress { steps: progress.steps.max(progress.updates), ..progress }
             }
             Some(_) => {
                 cx.console.note(&format!(

@@ -2,6 +2,7 @@
 //! all rows. Everything is counted in integers or f64, so that the size of a batch does not show in the result.
 
 use super::engine::Engine;
+use super::labels::Labels;
 use super::metrics::Metric;
 use crate::data::{Encoding, Learned};
 use crate::dim::Dim;
@@ -13,6 +14,8 @@ use crate::spec::{MetricSpec, RunSpec};
 #[derive(Debug)]
 pub struct Scores {
     outputs: Vec<Scored>,
+    /// Outputs whose labels are measured.
+    labels: Vec<Labels>,
 }
 
 /// One output and what is known of it so far.
@@ -114,7 +117,7 @@ impl Scores {
         if run.outputs.iter().filter(|o| o.loss.is_some()).count() < 2 {
             outputs.iter_mut().for_each(|o| o.suffix.clear());
         }
-        Scores { outputs }
+        Scores { outputs, labels: Labels::all(plan, run) }
     }
 
     /// Adds the step just run, whose sizes are `values`.
@@ -126,12 +129,13 @@ impl Scores {
                 None => output.add(truth, found),
             }
         }
+        self.labels.iter_mut().for_each(|l| l.add(engine, step, inputs));
     }
 
     /// The measures, in the order of the Kurfile.
     #[must_use]
     pub fn all(&self) -> Vec<Metric> {
-        self.outputs.iter().flat_map(Scored::all).collect()
+        self.outputs.iter().flat_map(Scored::all).chain(self.labels.iter().flat_map(Labels::values)).collect()
     }
 }
 
@@ -228,6 +232,8 @@ impl Scored {
                 MetricSpec::Auroc => self.mean(Class::auroc),
                 MetricSpec::Mae => mean(self.columns.iter().map(Column::mae)),
                 MetricSpec::R2 => mean(self.columns.iter().map(Column::r2)),
+                // Of labels: `super::labels`.
+                MetricSpec::Cer | MetricSpec::Wer(_) => continue,
             };
             all.push((format!("{}{}", metric.name(), self.suffix), value));
         }
@@ -247,7 +253,7 @@ impl Scored {
 }
 
 /// Position of the first largest number.
-fn largest(x: &[f32]) -> usize {
+pub(super) fn largest(x: &[f32]) -> usize {
     let mut best = 0;
     for (i, v) in x.iter().enumerate() {
         if *v > x[best] {
