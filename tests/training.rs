@@ -454,7 +454,8 @@ fn truths_outside_of_a_loss_are_data_errors() {
         (&classes, "[0.25, 0.75]", &[][..]),
         (&classes, "[-0.5, 1.5]", &["error[not-a-share]", "`y` is -0.5, which is no share", "row 2 of the data"]),
         (&classes, "[0.5, 0.75]", &["error[not-a-share]", "the target `y` sum to 1.25, not to 1", "row 2 of the data"]),
-        (&classes, "[0, 0]", &["error[not-a-share]", "sum to 0, not to 1"]),
+        (&classes, "[0, 0.5]", &["error[not-a-share]", "sum to 0.5, not to 1"]),
+        (&classes, "[0, 0]", &[]),
         (&answers, "[0.25, 1]", &[]),
         (&answers, "[0.25, 2]", &["error[not-a-share]", "`y` is 2, which is not between 0 and 1", "row 2 of the data"]),
     ] {

@@ -125,6 +125,15 @@ impl Gathered {
     }
 }
 
+/// Whether a truth can stand beside an output.
+pub(super) fn same_shape(truth: &Source, output: &OutputSpec) -> bool {
+    if output.shape.contains(&0) {
+        return truth.shape.len() == output.shape.len();
+    }
+    let width: usize = output.shape.iter().map(|d| usize::try_from(*d).unwrap_or(usize::MAX)).product();
+    truth.width() == width
+}
+
 impl<'a> Table<'a> {
     /// The table of `outputs`. With `truth`, sources of the data that bear an output's name stand beside it.
     pub(super) fn new(
@@ -142,9 +151,7 @@ impl<'a> Table<'a> {
                 let width = o.shape.iter().map(|d| usize::try_from(*d).unwrap_or(usize::MAX)).product();
                 let classes = learned.classes(&o.name).filter(|c| c.len() == width);
                 let scales = scales(learned, &o.name, width);
-                let variable = o.shape.contains(&0);
-                let same = |s: &Source| if variable { s.shape.len() == o.shape.len() } else { s.width() == width };
-                let truth = data.get(&o.name).filter(|s| truth && same(s));
+                let truth = data.get(&o.name).filter(|s| truth && same_shape(s, o));
                 let (name, shape) = (o.name.clone(), o.shape.as_slice());
                 Column { name, width, shape, classes, proba: proba && classes.is_some(), scales, truth }
             })

@@ -2,14 +2,14 @@
 
 use std::io::{self, Write};
 
-use super::output::{Format, Table};
+use super::output::{Format, Table, same_shape};
 use super::test::needs_training;
 use super::{OutputArgs, no_statistics};
 use crate::atomic;
 use crate::data::batch::{Feeder, Flow};
 use crate::data::file::expand;
 use crate::data::order::{Order, fold_seed};
-use crate::data::{Dataset, Learned, Truth};
+use crate::data::{Dataset, Learned, Role, Truth};
 use crate::dim::{BATCH, Dim};
 use crate::error::{Error, Exit, Result};
 use crate::exec::StepKind;
@@ -86,6 +86,9 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     for note in &data.notes {
         cx.console.note(note);
     }
+    for note in notes(&run, &data, job.truth) {
+        cx.console.note(&note);
+    }
     if format == Format::Csv
         && let Some(output) = run.outputs.iter().find(|o| o.shape.contains(&0))
     {
@@ -125,6 +128,30 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     ];
     cx.console.event(job.word, fields);
     Ok(())
+}
+
+/// What a reader of the table should know: samples that were filled up, truths that are not in it.
+fn notes(run: &RunSpec, data: &Dataset, truth: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    for input in &run.inputs {
+        let Some(steps) = input.shape.first().copied().filter(|s| *s > 0) else { continue };
+        let source = data.sources.iter().find(|s| s.role == Role::Input && s.name == input.name);
+        if source.is_some_and(|s| (0..data.rows).any(|row| s.shape.len() == input.shape.len() && s.length(row) < steps))
+        {
+            let name = &input.name;
+            notes.push(format!(
+                "samples of `{name}` that are shorter than the {steps} steps of the model are filled up with zeros, and the \
+                 outputs have all steps; with `shape: [null, …]` they have those of each sample"
+            ));
+        }
+    }
+    for output in run.outputs.iter().filter(|_| truth) {
+        if data.get(&output.name).is_some_and(|s| !same_shape(s, output)) {
+            let name = &output.name;
+            notes.push(format!("the truth of `{name}` has another shape than the output and is not written"));
+        }
+    }
+    notes
 }
 
 /// Why writing a table stopped.

@@ -1,6 +1,7 @@
 //! Local simplification: folds constants and rewrites operations to simpler or cheaper ones. Rules point one way and
 //! the right side is never more work than the left. Results keep their type; NaN and infinities keep their meaning
-//! (so `x · 0` stays).
+//! (so `x · 0` stays), save in sums: what is constant along their axes is multiplied once, behind the sum, and deviations
+//! from their own mean add up to 0 (`sums`).
 
 mod sums;
 

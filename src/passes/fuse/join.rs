@@ -26,7 +26,7 @@ pub(super) fn reductions(g: &Graph, roots: &[NodeId], clusters: &mut Vec<Cluster
     let mut updated = vec![false; g.nodes.len()];
     for r in &g.results {
         if matches!(r.role, Role::Update(_)) {
-            updated[r.value.index()] = true;
+            updated[roots[r.value.index()].index()] = true;
         }
     }
     // The axes over which a loop's joined reductions run.
@@ -54,9 +54,10 @@ pub(super) fn reductions(g: &Graph, roots: &[NodeId], clusters: &mut Vec<Cluster
         let outside = |a: &NodeId| cluster.nodes.binary_search(a).is_err() && g.shape(*a) == shape;
         let read: Vec<NodeId> =
             cluster.nodes.iter().flat_map(|id| g.node(*id).args.iter().copied().filter(outside)).collect();
-        match read.iter().find_map(|a| first.get(&(levels[c], *a, axes))) {
-            Some(other) => into[c] = *other,
-            None => first.extend(read.iter().map(|a| ((levels[c], *a, axes), c))),
+        let host = read.iter().find_map(|a| first.get(&(levels[c], *a, axes))).copied().unwrap_or(c);
+        into[c] = host;
+        for a in read {
+            first.entry((levels[c], a, axes)).or_insert(host);
         }
     }
     if into.iter().enumerate().all(|(c, to)| c == *to) {

@@ -23,6 +23,7 @@ pub(super) fn recompute(g: &Graph, roots: &[NodeId], clusters: &mut Vec<Cluster>
         }
     }
     let readers = readers(g, roots, clusters);
+    let mut moved = vec![false; clusters.len()];
     let mut is_result = vec![false; g.nodes.len()];
     for r in &g.results {
         is_result[roots[r.value.index()].index()] = true;
@@ -44,8 +45,11 @@ pub(super) fn recompute(g: &Graph, roots: &[NodeId], clusters: &mut Vec<Cluster>
             }
         }
         home[id.index()] = None;
-        clusters[own].outputs.retain(|o| *o != id);
-        prune(g, &mut clusters[own]);
+        moved[own] = true;
+    }
+    for (cluster, _) in clusters.iter_mut().zip(moved).filter(|(_, moved)| *moved) {
+        cluster.outputs.retain(|o| home[o.index()].is_some());
+        prune(g, cluster);
     }
     clusters.retain(|c| !c.outputs.is_empty());
 }
@@ -101,13 +105,14 @@ fn cheap(g: &Graph, id: NodeId, stored: &dyn Fn(NodeId) -> bool) -> bool {
 /// Drops the nodes that no output of the cluster needs.
 fn prune(g: &Graph, cluster: &mut Cluster) {
     let mut needed: Vec<NodeId> = cluster.outputs.clone();
-    let mut kept: Vec<NodeId> = Vec::with_capacity(cluster.nodes.len());
+    let mut kept = vec![false; cluster.nodes.len()];
     while let Some(id) = needed.pop() {
-        if cluster.nodes.binary_search(&id).is_ok() && !kept.contains(&id) {
-            kept.push(id);
+        if let Ok(at) = cluster.nodes.binary_search(&id)
+            && !std::mem::replace(&mut kept[at], true)
+        {
             needed.extend(&g.node(id).args);
         }
     }
-    kept.sort_unstable();
-    cluster.nodes = kept;
+    let mut kept = kept.into_iter();
+    cluster.nodes.retain(|_| kept.next() == Some(true));
 }

@@ -6,7 +6,9 @@
 //! pixels. For the gradient to the kernel, planes of the source meet planes of the gradient to the output, are added up
 //! over all tiles and become taps at the end.
 //!
-//! Errors are about twice those of direct sums from 16 channels on; [`pays`] keeps to those. The choice, the cutting and
+//! Errors are about twice those of direct sums from 16 channels on; [`pays`] keeps to those. They are relative to the
+//! largest values in a tile's window and not to those in a cell's own, and a value that is not finite reaches all cells of the
+//! tiles whose windows hold it. The choice, the cutting and
 //! the order of every sum follow from the sizes and the instruction set alone.
 
 use super::apply::TASK;
