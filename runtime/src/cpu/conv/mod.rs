@@ -24,7 +24,7 @@ use super::{Conv, Io, Level, LibKernel, Scratch};
 use apply::Passes;
 use pass::Pass;
 use weight::Weights;
-use winograd::{Winograd, WinogradWeights, pays};
+use winograd::{Winograd, WinogradWeights, pays, pays_for_weights};
 
 /// A convolution, or one of its gradients, that is ready to run.
 pub(crate) enum Convolution {
@@ -71,7 +71,7 @@ impl Convolution {
         } else if let Some(p) = product(c) {
             // gw = xᵀ · gy
             Convolution::Product(Product::new(Problem { m: p.k, k: p.m, ta: true, ..p }, level))
-        } else if dense(c) && pays(&Pass::forward(c)) {
+        } else if dense(c) && pays_for_weights(&Pass::forward(c)) {
             Convolution::WinogradWeights(Box::new(WinogradWeights::new(level, c)))
         } else {
             Convolution::Weights(Box::new(Weights::new(kernels(level), c)))

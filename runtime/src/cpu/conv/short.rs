@@ -1,7 +1,7 @@
 //! Forward convolutions whose results are sums of few products, as of images with one or three channels.
 //!
-//! In: a row of cells, its source with the padding filled in, a packed kernel that fits into the first-level cache. Out:
-//! the row, written in the order of memory. Each sum is one chain of multiply-adds in ascending order of taps and
+//! In: a row of cells, its source with the padding filled in, a packed kernel that fits into the first-level cache.
+//! Out: the row, written in the order of memory. Each sum is one chain of multiply-adds in ascending order of taps and
 //! channels. Tiles that are shared with matrix products take longer to begin and to end than such sums take.
 
 use crate::cpu::Level;

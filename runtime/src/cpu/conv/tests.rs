@@ -154,20 +154,23 @@ fn fewer_products() {
     // Grids that tiles cover exactly and beyond, channels with and without a rest, several blocks of channels.
     for (batch, size, pad, cin, cout) in [
         (13, 3, 1, 16, 17),
-        (4, 7, 1, 33, 16),
-        (2, 17, 1, 17, 33),
+        (70, 3, 1, 17, 16),
+        (16, 7, 1, 33, 16),
+        (3, 17, 1, 17, 33),
         (1, 33, 1, 16, 40),
         (3, 12, 0, 24, 16),
-        (1, 16, 2, 32, 130),
+        (1, 16, 2, 32, 200),
         (2, 24, 1, 64, 32),
         (1, 16, 1, 100, 64),
+        (4, 16, 1, 20, 130),
     ] {
         let d = plane(batch, size, 3, pad, cin, cout);
-        assert_eq!(has_fewer_products(&d), [true; 3], "{d:?}");
+        let tiles = batch * d.output[1].div_ceil(4) * d.output[2].div_ceil(4);
+        assert_eq!(has_fewer_products(&d), [true, true, tiles >= 64], "{d:?}");
         check(&d);
     }
     // Planes of a space, other padding on each side.
-    let d = dims(2, [3, 7, 9], [1, 3, 3], [1; 3], [0, 2, 0], [0, 0, 2], [1; 3], (18, 20)).expect("valid");
+    let d = dims(4, [3, 7, 9], [1, 3, 3], [1; 3], [0, 2, 0], [0, 0, 2], [1; 3], (18, 20)).expect("valid");
     assert_eq!(has_fewer_products(&d), [true; 3]);
     check(&d);
     for d in [
@@ -182,11 +185,11 @@ fn fewer_products() {
     }
 }
 
-/// Errors of the transforms against those of direct sums, in units of the largest result.
+/// Errors of the transforms against those of direct sums, root mean square and worst, in units of the largest result.
 #[test]
 fn fewer_products_are_as_precise_as_many() {
     for (cin, cout) in [(16, 16), (64, 32), (256, 16)] {
-        let d = plane(2, 12, 3, 1, cin, cout);
+        let d = plane(8, 12, 3, 1, cin, cout);
         let len = |s: [usize; 3], c: usize| d.batch * s.iter().product::<usize>() * c;
         let (x, w, gy) = (values(len(d.input, cin), 1), values(9 * cin * cout, 2), values(len(d.output, cout), 3));
         let mut exact = [vec![0f64; gy.len()], vec![0f64; x.len()], vec![0f64; w.len()]];
@@ -210,12 +213,17 @@ fn fewer_products_are_as_precise_as_many() {
                     let bufs = [a.ptr(), b.ptr(), out.ptr()];
                     // SAFETY: all buffers have the sizes of the geometry.
                     unsafe { kernel.run(&backwards(1), &Io { bufs: &bufs, scratch: work.ptr() }) };
-                    let worst = out.slice().iter().zip(&exact[i]).map(|(g, e)| (f64::from(*g) - e).abs());
-                    worst.fold(0f64, f64::max) / exact[i].iter().fold(0f64, |m, e| m.max(e.abs()))
+                    let errors = out.slice().iter().zip(&exact[i]).map(|(g, e)| (f64::from(*g) - e).abs());
+                    let (sum, worst) = errors.fold((0f64, 0f64), |(sum, worst), e| (sum + e * e, worst.max(e)));
+                    let largest = exact[i].iter().fold(0f64, |m, e| m.max(e.abs()));
+                    ((sum / exact[i].len() as f64).sqrt() / largest, worst / largest)
                 };
-                let (fewer, direct) = (error(&fewer[i](&d, level)), error(&direct[i]));
-                println!("{level} {cin} {cout} result {i}: {fewer:.1e} against {direct:.1e}");
-                assert!(fewer < 3.0 * direct + 2e-7, "{level} {cin} {cout} result {i}: {fewer:e} against {direct:e}");
+                let ((fewer, worst), (direct, _)) = (error(&fewer[i](&d, level)), error(&direct[i]));
+                println!("{level} {cin}→{cout} result {i}: {fewer:.1e} and {worst:.1e}, direct {direct:.1e}");
+                // With the usual points it would be seven times.
+                assert!(fewer < 3.5 * direct, "{level} {cin}→{cout} result {i}: {fewer:e} against {direct:e}");
+                // A fifth of what whole steps may differ from the interpreter.
+                assert!(worst < 6e-6, "{level} {cin}→{cout} result {i}: {worst:e}");
             }
         }
     }

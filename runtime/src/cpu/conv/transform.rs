@@ -3,9 +3,9 @@
 //! In: windows of pixels, or the products of a tile. Out: the 36 values of a tile in as many planes, or pixels.
 //!
 //! A tile of 4 × 4 results is 36 products per pair of channels instead of 144 (Lavin and Gray, "Fast Algorithms for
-//! Convolutional Neural Networks", 2016). Along one axis, polynomials are multiplied at the points 0, ±[`P`], ±[`Q`] and
-//! infinity. The usual points 0, ±1, ±2 lose two bits more: near 1 in size and with a product near 1, powers grow least.
-//! All constants but those of the kernel are exact in f32.
+//! Convolutional Neural Networks", 2016). Along one axis, polynomials are multiplied at the points 0, ±[`P`], ±[`Q`]
+//! and infinity. With the usual points 0, ±1, ±2 errors are twice as large: these are nearer to 1, and so are their
+//! powers. All constants but those of the kernel are exact in f32.
 
 use crate::cpu::Level;
 use crate::cpu::simd::{Simd, multiversion};

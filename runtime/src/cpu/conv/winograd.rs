@@ -1,15 +1,16 @@
 //! Winograd's convolution: kernels of 3 × 3 at stride 1, forward and backward, with a quarter of the products.
 //!
-//! In: a [`Pass`] or a [`Conv`]. Out: the result, or the gradient to the kernel. A piece of the work is a number of tiles
-//! of 4 × 4 pixels whose transforms stay in the second-level cache: windows of the source become 36 planes `[tiles, cin]`,
-//! each of which meets its plane of the kernel in an ordinary product, and the planes `[tiles, cout]` that come out become
-//! pixels. For the gradient to the kernel, planes of the source meet planes of the gradient to the output, are added up
-//! over all tiles and become taps at the end.
+//! In: a [`Pass`] or a [`Conv`]. Out: the result, or the gradient to the kernel. A piece of the work is a number of
+//! tiles of 4 × 4 pixels whose transforms stay in the second-level cache: windows of the source become 36 planes
+//! `[tiles, cin]`, each of which meets its plane of the kernel in an ordinary product, and the planes `[tiles, cout]`
+//! that come out become pixels. For the gradient to the kernel, planes of the source meet planes of the gradient to the
+//! output, are added up over all tiles and become taps at the end.
 //!
 //! Errors are about twice those of direct sums from 16 channels on; [`pays`] keeps to those. They are relative to the
 //! largest values in a tile's window and not to those in a cell's own, and a value that is not finite reaches all cells of the
-//! tiles whose windows hold it. The choice, the cutting and
-//! the order of every sum follow from the sizes and the instruction set alone.
+//! tiles whose windows hold it.
+//!
+//! The choice, the cutting and the order of every sum follow from the sizes and the instruction set alone.
 
 use super::apply::TASK;
 use super::pass::Pass;
@@ -23,14 +24,17 @@ use std::ops::Range;
 const MIN_CHANNELS: usize = 16;
 /// Most floats of a transformed kernel, which has four times the floats of the kernel.
 const MAX_KERNEL: usize = 1 << 24;
-/// Least tiles for which a kernel is transformed.
+/// Least tiles for which a kernel is transformed, and for which the planes of a gradient to a kernel are summed up.
 const MIN_TILES: usize = 12;
+const MIN_SUMMED: usize = 64;
 /// Floats of the planes of a piece: they stay in a second-level cache of 512 KB.
 const PIECE: usize = 80 << 10;
 /// Pieces and blocks of channels that are enough for any number of threads.
 const TASKS: usize = 8;
 /// Inner indices of a kernel that are transformed at once.
 const INNER: usize = 32;
+/// Most tiles whose products are added up in one chain: longer chains lose precision.
+const MAX_CHAIN: usize = 32;
 /// Most floats in all partial gradients to the kernel.
 const MAX_PARTIAL: usize = 1 << 21;
 
@@ -49,6 +53,11 @@ pub(super) fn pays(p: &Pass) -> bool {
         && p.batch * p.grid[0] * tiles >= MIN_TILES
         // Tiles reach beyond the grid; at least two fifths of a tile must count.
         && 32 * tiles <= 5 * p.grid[1] * p.grid[2]
+}
+
+/// As [`pays`], for the gradient to the kernel of a forward pass.
+pub(super) fn pays_for_weights(p: &Pass) -> bool {
+    pays(p) && Tiles::new(p).all >= MIN_SUMMED
 }
 
 /// Floats from plane to plane: an odd number of cache lines, lest planes share the sets of a cache.
@@ -163,11 +172,13 @@ impl Winograd {
         let source_row = inner.next_multiple_of(ker.w);
         // As many tiles as stay in the cache; with many channels, so many that reading the kernel does not dominate.
         let wanted = (PIECE / (PLANES * (inner + outer))).max(inner * outer / (2 * (inner + outer)));
+        // Few tiles are shared out by blocks of channels first, each of which transforms the source for itself.
         let least = (2 * ker.mr).max(8);
-        let most = even(tiles.all, wanted.min(tiles.all.div_ceil(TASKS)).max(least));
+        let most_blocks = (outer / (2 * ker.nr()).max(64)).max(1);
+        let most = even(tiles.all, wanted.min(tiles.all.div_ceil(TASKS.div_ceil(most_blocks))).max(least));
         let per_piece = most.next_multiple_of(even(most, ker.mr)).min(tiles.all);
         let pieces = tiles.all.div_ceil(per_piece);
-        let blocks = TASKS.div_ceil(pieces).min(outer / (2 * ker.nr()).max(32)).max(1);
+        let blocks = TASKS.div_ceil(pieces).min(most_blocks);
         let block = outer.div_ceil(blocks).next_multiple_of(ker.nr());
         let result_row = block.min(outer.next_multiple_of(ker.w));
         Winograd {
@@ -359,7 +370,7 @@ impl WinogradWeights {
         let (ker, pass) = (kernels(level), Pass::forward(d));
         let (tiles, source) = (Tiles::new(&pass), Images::source(&pass));
         let gradient = Images { size: [pass.grid[1], pass.grid[2]], channels: d.cout, window: TILE, origin: [0; 2] };
-        let wanted = (PIECE * 3 / 2 / (PLANES * (d.cin + d.cout))).max(24);
+        let wanted = (PIECE * 3 / 2 / (PLANES * (d.cin + d.cout))).clamp(24, MAX_CHAIN);
         let result = PLANES * d.cin * d.cout;
         let tasks = (result.saturating_mul(tiles.all) / TASK).clamp(1, TASKS);
         let chunks = tasks.min(tiles.all / wanted).min(MAX_PARTIAL / result).max(1);
@@ -410,9 +421,8 @@ impl WinogradWeights {
             // SAFETY: tasks have their own partial results, workers their own memory.
             unsafe {
                 let out = partial.add((block * self.chunks + chunk) * part);
-                self.chunk(chunk, range(block, self.block, self.pass.out_channels), x, gy, out, {
-                    private.add(worker * local)
-                });
+                let channels = range(block, self.block, self.pass.out_channels);
+                self.chunk(chunk, channels, x, gy, out, private.add(worker * local));
             }
         });
         let (inner, outer) = (self.pass.channels, self.pass.out_channels);
