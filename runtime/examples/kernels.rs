@@ -1,7 +1,8 @@
 //! Speed of the library kernels. In: optionally `--threads N`, `--seconds S` and a filter on names. Out: one line per
-//! kernel and shape: microseconds, FLOP per cycle, and for products the same of the `gemm` crate (always on one thread) in
-//! the same run. A cycle is what a chain of fused multiply-adds measured in this run says it is, so the figures hold on a
-//! machine whose clock varies.
+//! kernel and shape: microseconds, FLOP per cycle, and for products the same of the `gemm` crate (always on one thread)
+//! in the same run; then for all the share of the speed at which one thread merely multiplies and adds as much in
+//! registers of eight lanes, and of that at which it merely reads the inputs and writes the output. A cycle is what a
+//! chain of fused multiply-adds measured in this run says it is, so the figures hold on a machine whose clock varies.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -51,7 +52,10 @@ fn main() {
     drop(pool);
     let mut bench = Bench { pool: Pool::new(options.threads).expect("threads"), options };
     println!("level {}, {} thread(s), {}", bench.options.level, bench.options.threads, cpu::processor_name());
-    println!("{:<34}{:>12}{:>12}{:>12}{:>8}", "kernel", "µs", "FLOP/cycle", "gemm crate", "ratio");
+    println!(
+        "{:<34}{:>12}{:>12}{:>12}{:>8}{:>8}{:>8}",
+        "kernel", "µs", "FLOP/cycle", "gemm crate", "ratio", "peak", "stream"
+    );
     for s in [64, 128, 256, 512, 1024] {
         bench.matmul(&format!("square {s}"), s, s, s, false, false);
     }
@@ -62,6 +66,11 @@ fn main() {
         ("mlp-wide", 128, vec![784, 512, 256, 10]),
         ("mnist-cnn", 32, vec![50176, 10]),
         ("cifar-cnn", 32, vec![32768, 10]),
+        ("vgg", 64, vec![4096, 128, 10]),
+        ("char", 960, vec![30, 384]),
+        ("char", 960, vec![128, 384]),
+        ("speech", 960, vec![128, 512]),
+        ("speech", 3120, vec![256, 768]),
     ];
     for (name, batch, widths) in dense {
         for w in widths.windows(2) {
@@ -71,7 +80,12 @@ fn main() {
             bench.matmul(&label("grad x"), batch, w[0], w[1], false, true);
         }
     }
-    bench.matmul("predict 1×784→512", 1, 512, 784, false, false);
+    for (k, n) in [(28, 256), (256, 256), (256, 2), (784, 512), (512, 256), (256, 10), (50176, 10)] {
+        bench.matmul(&format!("predict 1×{k}→{n}"), 1, n, k, false, false);
+    }
+    for (k, n) in [(784, 512), (256, 256), (50176, 10)] {
+        bench.matmul(&format!("predict 32×{k}→{n}"), 32, n, k, false, false);
+    }
     for (name, side, cin, cout) in
         [("mnist", 28, 1, 64), ("cifar", 32, 3, 64), ("cifar", 32, 64, 32), ("vgg", 16, 64, 64)]
     {
@@ -92,11 +106,13 @@ fn main() {
         bench.call(&label("grad x"), &LibCall::ConvGradInput(g), None);
         bench.call(&label("grad w"), &LibCall::ConvGradWeight(g), None);
     }
-    for (rows, cols) in [(256, 2), (128, 10), (128, 1000)] {
+    for (rows, cols) in [(256, 2), (32, 10), (128, 10), (960, 30), (128, 1000)] {
         let rows = Dim::constant(rows);
         let cols = Dim::constant(cols);
-        let label = format!("softmax {}x{}", rows.coef(), cols.coef());
-        bench.call(&label, &LibCall::Softmax { rows, cols, log: false }, None);
+        let label = |what: &str| format!("{what} {}x{}", rows.coef(), cols.coef());
+        bench.call(&label("softmax"), &LibCall::Softmax { rows, cols, log: false }, None);
+        bench.call(&label("log-softmax"), &LibCall::Softmax { rows, cols, log: true }, None);
+        bench.call(&label("argmax"), &LibCall::ArgMax { rows, cols }, None);
     }
 }
 
@@ -158,13 +174,23 @@ impl Bench {
         let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
         // SAFETY: buffers and scratch are as long as the kernel asked for.
         let mut ours = || unsafe { kernel.run(&par, &io) };
-        let (mut best, mut best_rival, mut best_peak) = (f64::MAX, f64::MAX, f64::MAX);
+        let mut plain: Vec<Aligned> = lens.iter().map(|l| Aligned::new(*l)).collect();
+        let mut stream = || {
+            let (output, inputs) = plain.split_last_mut().expect("a call has an output");
+            black_box(inputs.iter().map(|x| read(&x.0)).sum::<f32>());
+            output.0.fill([black_box(0.5); 16]);
+        };
+        let [mut best, mut best_rival, mut best_peak, mut best_stream, mut best_bound] = [f64::MAX; 5];
         let start = Instant::now();
         while start.elapsed().as_secs_f64() < self.options.seconds {
             best = best.min(time(&mut ours));
             if let Some(rival) = &mut rival {
                 best_rival = best_rival.min(time(rival));
             }
+            best_stream = best_stream.min(time(&mut stream));
+            best_bound = best_bound.min(time(&mut || {
+                black_box(chains(flops));
+            }));
             best_peak = best_peak.min(time(&mut || {
                 black_box(chain());
             }));
@@ -175,8 +201,10 @@ impl Bench {
         print!("{name:<34}{:>12.1}{:>12.2}", best * 1e6, per_cycle(best));
         if rival.is_some() {
             print!("{:>12.2}{:>8.2}", per_cycle(best_rival), best_rival / best);
+        } else {
+            print!("{:>20}", "");
         }
-        println!();
+        println!("{:>8.2}{:>8.2}", best_bound / best, best_stream / best);
     }
 }
 
@@ -194,6 +222,41 @@ fn chain() -> f32 {
     }
     // SAFETY: the benchmark is for machines that have it; the level check below would have refused others.
     unsafe { fused() }
+}
+
+/// So many multiplications and additions in twelve chains of eight lanes.
+fn chains(flops: f64) -> f32 {
+    #[target_feature(enable = "avx2,fma")]
+    unsafe fn lanes(steps: usize) -> [[f32; 8]; 12] {
+        let (mut x, a, b) = ([[black_box(1.0_f32); 8]; 12], black_box(0.999_f32), black_box(0.001_f32));
+        for _ in 0..steps {
+            for x in x.as_flattened_mut() {
+                *x = x.mul_add(a, b);
+            }
+        }
+        x
+    }
+    // SAFETY: the benchmark is for machines that have it.
+    let sums = unsafe { lanes((flops / (2.0 * 96.0)) as usize) };
+    sums[0][0]
+}
+
+/// A sum of all floats, in as many chains as a line has floats times four, so that loading them is what takes the time.
+fn read(lines: &[[f32; 16]]) -> f32 {
+    #[target_feature(enable = "avx2")]
+    unsafe fn lanes(lines: &[[f32; 16]]) -> [[f32; 16]; 4] {
+        let mut sums = [[0.0; 16]; 4];
+        for four in lines.chunks_exact(4) {
+            for (sum, line) in sums.iter_mut().zip(four) {
+                for (s, x) in sum.iter_mut().zip(line) {
+                    *s += x;
+                }
+            }
+        }
+        sums
+    }
+    // SAFETY: the benchmark is for machines that have it.
+    unsafe { lanes(lines) }.iter().flatten().sum()
 }
 
 /// Seconds per call, over enough calls to see.
