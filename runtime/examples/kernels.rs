@@ -71,7 +71,9 @@ fn main() {
             bench.matmul(&label("grad x"), batch, w[0], w[1], false, true);
         }
     }
-    bench.matmul("predict 1×784→512", 1, 512, 784, false, false);
+    for (k, n) in [(28, 256), (256, 256), (256, 2), (784, 512), (512, 256), (256, 10), (50176, 10)] {
+        bench.matmul(&format!("predict 1×{k}→{n}"), 1, n, k, false, false);
+    }
     // Workload, batch, side, channels, side of the kernel, stride; first layers have no gradient to the input.
     for (name, batch, side, cin, cout, kernel, stride) in [
         ("mnist", 32, 28, 1, 64, 3, 1),
@@ -128,7 +130,7 @@ fn main() {
         bench.call(&format!("vgg max pool {side}²×{channels}"), &LibCall::MaxPool(g), None);
         bench.call(&format!("vgg max pool {side}²×{channels} grad"), &LibCall::MaxPoolGrad(g), None);
     }
-    for (rows, cols) in [(256, 2), (128, 10), (128, 1000)] {
+    for (rows, cols) in [(256, 2), (32, 10), (128, 10), (960, 30), (128, 1000)] {
         let rows = Dim::constant(rows);
         let cols = Dim::constant(cols);
         let label = format!("softmax {}x{}", rows.coef(), cols.coef());

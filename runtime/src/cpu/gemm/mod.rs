@@ -12,6 +12,7 @@ mod block;
 mod kernels;
 mod plan;
 mod run;
+mod shallow;
 mod simd;
 #[cfg(test)]
 mod tests;
