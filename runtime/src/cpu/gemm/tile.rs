@@ -330,17 +330,16 @@ pub(crate) unsafe fn row<S: Simd, const NV: usize, const U: usize>(
         let mut live = U;
         while live > 1 {
             live /= 2;
-            for u in 0..live {
-                for v in 0..NV {
-                    acc[u][v] = S::add(acc[u][v], acc[u + live][v]);
-                }
+            let (low, high) = acc.split_at_mut(live);
+            for (x, y) in low.iter_mut().flatten().zip(high.iter().flatten()) {
+                *x = S::add(*x, *y);
             }
         }
-        for v in 0..NV {
+        for (v, sum) in acc[0].iter().enumerate() {
             if v == NV - 1 {
-                S::store_masked(out.add(v * S::W), mask, acc[0][v]);
+                S::store_masked(out.add(v * S::W), mask, *sum);
             } else {
-                S::store(out.add(v * S::W), acc[0][v]);
+                S::store(out.add(v * S::W), *sum);
             }
         }
     }
