@@ -293,7 +293,7 @@ fn metric(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<MetricSpec, Repo
             Err(cx.fail(d.at_value(wer, "another metric").help("make it an item of its own")))
         }
         (None, Some(wer)) => {
-            let fields = Fields::open(cx, wer, &fields.what("wer"), WORDS_OF_LABELS)?;
+            let fields = Fields::open(cx, wer, fields.what("wer"), WORDS_OF_LABELS)?;
             let label = fields.need(cx, "separator", "separator: LABEL")?;
             convert::whole(cx, label, &fields.what("separator"), 0).map(|s| MetricSpec::Wer(Some(s)))
         }

@@ -52,11 +52,13 @@ pub(super) fn simplify(g: &mut Graph, node: &Node, op: ReduceOp, axes: &[usize])
         }
         (ScalarOp::Mul | ScalarOp::Div, Some(a), Some(b)) => {
             let (a, b) = (*a, *b);
-            let swapped = inner == ScalarOp::Mul && varies(g, b, x, axes) && fixed(g, a, x, axes);
-            if !swapped && !(varies(g, a, x, axes) && fixed(g, b, x, axes)) {
+            let (each, factor) = if varies(g, a, x, axes) && fixed(g, b, x, axes) {
+                (a, b)
+            } else if inner == ScalarOp::Mul && varies(g, b, x, axes) && fixed(g, a, x, axes) {
+                (b, a)
+            } else {
                 return None;
-            }
-            let (each, factor) = if swapped { (b, a) } else { (a, b) };
+            };
             let sum = sum_like(g, each, axes, node);
             Some(push(g, Op::Map(inner), vec![sum, factor], node))
         }
