@@ -277,11 +277,11 @@ fn every_schedule() {
 }
 
 /// What a paper writes for one tensor: new values from old ones, the gradient, the step counted from 1, and two moments.
-type Paper = fn(f64, &mut Vec<f64>, &[f64], i32, &mut [f64], &mut [f64]);
+type Paper = fn(f64, &mut [f64], &[f64], i32, &mut [f64], &mut [f64]);
 
 /// You et al., Large Batch Optimization for Deep Learning (2020), algorithm 2, with φ(z) = z; a tensor or a direction of
 /// length 0 has no ratio and takes the plain step.
-fn lamb_of_the_paper(eta: f64, x: &mut Vec<f64>, g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
+fn lamb_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
     let (beta_1, beta_2, epsilon, lambda) = (0.9, 0.99, 1e-6, 0.1);
     let mut direction = Vec::new();
     for i in 0..x.len() {
@@ -304,7 +304,7 @@ fn lamb_of_the_paper(eta: f64, x: &mut Vec<f64>, g: &[f64], t: i32, m: &mut [f64
 }
 
 /// Chen et al., Symbolic Discovery of Optimization Algorithms (2023), algorithm 2.
-fn lion_of_the_paper(eta: f64, x: &mut Vec<f64>, g: &[f64], _: i32, m: &mut [f64], _: &mut [f64]) {
+fn lion_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], _: i32, m: &mut [f64], _: &mut [f64]) {
     let (beta_1, beta_2, lambda) = (0.9, 0.99, 0.2);
     for i in 0..x.len() {
         let c = beta_1 * m[i] + (1.0 - beta_1) * g[i];
@@ -315,7 +315,7 @@ fn lion_of_the_paper(eta: f64, x: &mut Vec<f64>, g: &[f64], _: i32, m: &mut [f64
 }
 
 /// Loshchilov & Hutter, Decoupled Weight Decay Regularization (2019), algorithm 2: the decay beside the step of Adam.
-fn adamw_of_the_paper(eta: f64, x: &mut Vec<f64>, g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
+fn adamw_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
     let (beta_1, beta_2, epsilon, lambda) = (0.9, 0.99, 1e-6, 0.1);
     for i in 0..x.len() {
         m[i] = beta_1 * m[i] + (1.0 - beta_1) * g[i];

@@ -716,7 +716,7 @@ mod tests {
         symbols.derived(crate::dim::SymDef { base: first, add: -1, div: 2 }).expect("room");
         let new =
             |data| Feeder::new(&program(symbols.clone()), &plan, data, &Learned::default(), &provider(3, None, false));
-        let error = new(&data).err().expect("too short");
+        let error = new(&data).expect_err("too short");
         assert_eq!(error.message(), "a sample of `x` has 4 steps, too few for a layer");
         assert_eq!((error.id(), error.place().and_then(|p| p.row)), ("too-short", Some(2)));
         assert!(error.to_string().contains("it needs at least 5"), "{error}");
