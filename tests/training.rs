@@ -574,3 +574,18 @@ fn error_rates_of_labels_and_words_count_edits_over_the_whole_set() {
     let place = labelled(false, 1, "[{wer: {separator: 4}}]");
     fail(&place.kurc(&["train", "Kurfile.yml"]), 3, &["the separator 4 of `wer` is no label", "from 0 to 3"]);
 }
+
+/// A column without variance is divided by the root of ε alone.
+#[test]
+fn constant_inputs_survive_batch_normalisation() {
+    let kurfile = "model: [{input: x}, {batch_normalization: {}}, {dense: 3}, {batch_normalization: {}}, {dense: 1}, {output: y}]\n\
+        train: {data: [{jsonl: d.jsonl}], provider: {batch_size: 4}, epochs: 3, weights: w}\n\
+        loss: [{target: y, name: mean_squared_error}]\n";
+    let lines: String = (0..8).map(|i| format!("{{\"x\": [2, 0], \"y\": [{i}]}}\n")).collect();
+    let place = Place::new(&[("d.jsonl", &lines), ("Kurfile.yml", kurfile)]);
+    let trained = place.event(&["train", "Kurfile.yml", "--json"], "epoch");
+    let tested = place.event(&["test", "Kurfile.yml", "d.jsonl", "--weights", "w", "--json"], "test");
+    for event in [trained, tested] {
+        assert!(event["loss"].as_f64().is_some_and(f64::is_finite), "{event}");
+    }
+}
