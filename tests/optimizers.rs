@@ -281,7 +281,6 @@ type Paper = fn(f64, &mut [f64], &[f64], i32, &mut [f64], &mut [f64]);
 
 /// You et al., Large Batch Optimization for Deep Learning (2020), algorithm 2, with φ(z) = z; a tensor or a direction of
 /// length 0 has no ratio and takes the plain step.
-#[expect(clippy::needless_range_loop, reason = "element by element, as the paper writes it")]
 fn lamb_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
     let (beta_1, beta_2, epsilon, lambda) = (0.9, 0.99, 1e-6, 0.1);
     let mut direction = Vec::new();
@@ -305,7 +304,6 @@ fn lamb_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], t: i32, m: &mut [f64], 
 }
 
 /// Chen et al., Symbolic Discovery of Optimization Algorithms (2023), algorithm 2.
-#[expect(clippy::needless_range_loop, reason = "element by element, as the paper writes it")]
 fn lion_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], _: i32, m: &mut [f64], _: &mut [f64]) {
     let (beta_1, beta_2, lambda) = (0.9, 0.99, 0.2);
     for i in 0..x.len() {
@@ -317,7 +315,6 @@ fn lion_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], _: i32, m: &mut [f64], 
 }
 
 /// Loshchilov & Hutter, Decoupled Weight Decay Regularization (2019), algorithm 2: the decay beside the step of Adam.
-#[expect(clippy::needless_range_loop, reason = "element by element, as the paper writes it")]
 fn adamw_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
     let (beta_1, beta_2, epsilon, lambda) = (0.9, 0.99, 1e-6, 0.1);
     for i in 0..x.len() {

@@ -124,7 +124,7 @@ impl Model {
                 }
                 x
             }
-            _ if loss("binary_crossentropy") && width % 2 == 0 => whole(draws, 2),
+            _ if loss("binary_crossentropy") && width.is_multiple_of(2) => whole(draws, 2),
             _ if loss("binary_crossentropy") => draws.tensor(shape, 0.0, 1.0),
             _ => draws.tensor(shape, -1.0, 1.0),
         }
@@ -134,7 +134,7 @@ impl Model {
 /// Classes of the only softmax of a model whose truths are numbers of classes.
 fn classes_of(graph: &Graph) -> usize {
     let softmax = |id: &NodeId| matches!(graph.node(*id).op, Op::Softmax { .. });
-    let last = graph.ids().filter(softmax).last().expect("a softmax");
+    let last = graph.ids().rfind(softmax).expect("a softmax");
     usize::try_from(graph.shape(last).last().and_then(|d| d.as_const()).expect("fixed")).expect("small")
 }
 
