@@ -20,7 +20,16 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on to the caller.
     unsafe {
         // The order of the operands keeps a NaN.
-        let x = S::min(S::splat(89.0), S::max(S::splat(-105.0), x));
+        let (n, p) = parts::<S>(S::min(S::splat(89.0), S::max(S::splat(-105.0), x)));
+        S::scale(S::add(p, S::splat(1.0)), n)
+    }
+}
+
+/// A whole n and p such that eˣ = 2ⁿ · (1 + p).
+#[inline(always)]
+unsafe fn parts<S: Simd>(x: S::V) -> (S::V, S::V) {
+    // SAFETY: passed on to the caller.
+    unsafe {
         let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
         let r = S::fma(n, S::splat(-LN2_HIGH), x);
         let r = S::fma(n, S::splat(-LN2_LOW), r);
@@ -28,8 +37,7 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
         for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
             p = S::fma(p, r, S::splat(c));
         }
-        let p = S::fma(p, S::mul(r, r), r);
-        S::scale(S::add(p, S::splat(1.0)), n)
+        (n, S::fma(p, S::mul(r, r), r))
     }
 }
 
@@ -85,22 +93,26 @@ pub(crate) unsafe fn log<S: Simd>(x: S::V) -> S::V {
 pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on to the caller.
     unsafe {
-        let (zero, one) = (S::splat(0.0), S::splat(1.0));
-        let size = S::set_bits(x, 0x7fff_ffff, 0);
-        let z = S::mul(x, x);
+        let square = S::mul(x, x);
         let mut p = S::splat(-5.704_988_7e-3);
         for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
-            p = S::fma(p, z, S::splat(c));
+            p = S::fma(p, square, S::splat(c));
         }
-        let near = S::fma(S::mul(p, z), x, x);
-        let e = exp::<S>(S::add(size, size));
-        let far = S::sub(one, S::div(S::splat(2.0), S::add(e, one)));
+        let near = S::fma(S::mul(p, square), x, x);
+        // (e²ˣ − 1) / (e²ˣ + 1) for |x|, beyond 10 that is 1; with x < 0 the sum would lose digits. The order of the
+        // operands keeps a NaN.
+        let zero = S::splat(0.0);
+        let size = S::set_bits(S::add(x, x), 0x7fff_ffff, 0);
+        let (n, p) = parts::<S>(S::min(S::splat(20.0), size));
+        let scale = S::power(n);
+        let e = S::fma(scale, p, S::sub(scale, S::splat(1.0)));
+        let far = S::div(e, S::add(e, S::splat(2.0)));
         let far = S::select_lt(x, zero, S::sub(zero, far), far);
-        S::keep_nan(x, S::select_lt(size, S::splat(0.625), near, far))
+        S::select_lt(square, S::splat(0.625 * 0.625), near, far)
     }
 }
 
-/// 1 / (1 + e⁻ˣ) within 3 ulp down to −87, where it leaves the normal range; 0 below −88.8.
+/// 1 / (1 + e⁻ˣ) within 3 ulp down to −87, where it leaves the normal range; 0 below −88.4.
 ///
 /// # Safety
 /// As [`exp`].
@@ -109,7 +121,11 @@ pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on to the caller.
     unsafe {
         let one = S::splat(1.0);
-        S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
+        // Below −87, eˣ is lost beside 1 anyway. The order of the operands keeps a NaN.
+        let x = S::min(S::splat(89.0), S::max(S::splat(-87.0), S::sub(S::splat(0.0), x)));
+        let (n, p) = parts::<S>(x);
+        let scale = S::power(n);
+        S::div(one, S::add(one, S::fma(scale, p, scale)))
     }
 }
 
