@@ -2,7 +2,8 @@
 //! tape, the recurrent kernel, the gradient to the states. Out: gxw `[n,t,G·u]`.
 
 use super::cells::{
-    Activation, Backward, activation_for, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for, lstm_back_for,
+    Activation, Backward, activation_for, ask_for, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for,
+    lstm_back_for,
 };
 use super::product::{StepProduct, StepRows, padded};
 use super::{Bump, Rnn, SLACK};
@@ -118,12 +119,17 @@ impl LibKernel for Back {
                             gxw: gxw.add(at * rnn.gates * u),
                         }
                     };
-                    for row in (0..rows).map(row) {
+                    for (r, row) in (0..rows).map(row).enumerate() {
                         if lstm {
                             let (kind, x) = (rnn.outer, row.tape.add(u));
                             (self.activate)(&Activation { kind, x, plus: no_sum, to: y, len: u });
                         }
                         (self.first)(&row);
+                        if i > 0 {
+                            let at = (first + r) * rnn.t + rnn.at(i - 1);
+                            ask_for(tape.wrapping_add(at * rnn.parts * u), rnn.parts * u);
+                            ask_for(gxw.wrapping_add(at * rnn.gates * u), rnn.gates * u);
+                        }
                     }
                     if gru {
                         let (a_step, c_step, bias) = (step, step, std::ptr::null());

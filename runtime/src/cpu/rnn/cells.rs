@@ -3,10 +3,14 @@
 //! functions in the compiler's gradient table; NaN stays NaN. The code of all activations is
 //! long, so it stands in one function that the cells call.
 
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+
 use crate::cpu::simd::{Simd, multiversion};
-use crate::cpu::vmath::{exp, log, sigmoid, tanh};
+use crate::cpu::vmath::{exp, log, sigmoid, sigmoid_of, tanh, tanh_of};
 use crate::plan::CellActivation;
 
+/// Vectors of a common activation that are computed at once.
+const SIDE_BY_SIDE: usize = 4;
 const SELU_SCALE: f32 = 1.050_701;
 const SELU_ALPHA: f32 = 1.673_263_2;
 
@@ -89,6 +93,14 @@ unsafe fn slope<S: Simd>(kind: CellActivation, y: S::V) -> S::V {
     }
 }
 
+/// Asks for `len` floats that are read or written a step later; they need not be valid.
+pub(super) fn ask_for(p: *const f32, len: usize) {
+    for i in (0..len).step_by(16) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(i).cast()) };
+    }
+}
+
 /// Lanes `i..` of a row of `len`; those beyond its end are 0.
 #[inline(always)]
 unsafe fn get<S: Simd>(p: *const f32, i: usize, len: usize) -> S::V {
@@ -122,23 +134,25 @@ unsafe fn activation<S: Simd>(p: &Activation) {
     // SAFETY: passed on to the caller, as in all functions below.
     unsafe {
         let mut i = 0;
-        // The common ones have loops of their own, two vectors at a time: each is a long chain of operations.
-        macro_rules! pairs {
-            ($kind:expr) => {
-                while i + 2 * S::LANES <= p.len {
-                    let k = i + S::LANES;
-                    let a = S::add(S::load(p.x.add(i)), S::load(p.plus.add(i)));
-                    let b = S::add(S::load(p.x.add(k)), S::load(p.plus.add(k)));
-                    let (a, b) = (activate::<S>($kind, a), activate::<S>($kind, b));
-                    S::store(p.to.add(i), a);
-                    S::store(p.to.add(k), b);
-                    i += 2 * S::LANES;
+        // The common ones have loops of their own over several vectors.
+        macro_rules! several {
+            ($of:ident) => {
+                while i + SIDE_BY_SIDE * S::LANES <= p.len {
+                    let mut x = [S::splat(0.0); SIDE_BY_SIDE];
+                    for (k, x) in x.iter_mut().enumerate() {
+                        let at = i + k * S::LANES;
+                        *x = S::add(S::load(p.x.add(at)), S::load(p.plus.add(at)));
+                    }
+                    for (k, y) in $of::<S, SIDE_BY_SIDE>(x).into_iter().enumerate() {
+                        S::store(p.to.add(i + k * S::LANES), y);
+                    }
+                    i += SIDE_BY_SIDE * S::LANES;
                 }
             };
         }
         match p.kind {
-            CellActivation::Sigmoid => pairs!(CellActivation::Sigmoid),
-            CellActivation::Tanh => pairs!(CellActivation::Tanh),
+            CellActivation::Sigmoid => several!(sigmoid_of),
+            CellActivation::Tanh => several!(tanh_of),
             _ => {}
         }
         while i < p.len {
@@ -320,6 +334,17 @@ pub(super) struct Backward {
     pub(super) gxw: *mut f32,
 }
 
+/// Calls a function with the kinds of activations. The common ones are constants to it, so that slopes are but two
+/// operations without a branch.
+macro_rules! with_kinds {
+    ($p:ident, $f:expr) => {
+        match ($p.inner, $p.outer) {
+            (CellActivation::Sigmoid, CellActivation::Tanh) => $f($p, CellActivation::Sigmoid, CellActivation::Tanh),
+            (inner, outer) => $f($p, inner, outer),
+        }
+    };
+}
+
 impl Backward {
     /// The gradient to the state.
     #[inline(always)]
@@ -340,6 +365,12 @@ multiversion! {
 #[inline(always)]
 unsafe fn gru_candidate_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, gru_candidate_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn gru_candidate_back_of<S: Simd>(p: &Backward, inner: CellActivation, outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
         let one = S::splat(1.0);
@@ -352,7 +383,7 @@ unsafe fn gru_candidate_back<S: Simd>(p: &Backward) {
             let dn = S::mul(dh, S::sub(one, z));
             let mut slopes = [z, new];
             for (k, v) in slopes.iter_mut().enumerate() {
-                *v = slope::<S>(if k == 0 { p.inner } else { p.outer }, *v);
+                *v = slope::<S>(if k == 0 { inner } else { outer }, *v);
             }
             let (az, an) = (S::mul(dz, slopes[0]), S::mul(dn, slopes[1]));
             put::<S>(p.gxw, i, u, az);
@@ -373,13 +404,19 @@ multiversion! {
 #[inline(always)]
 unsafe fn gru_reset_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, gru_reset_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn gru_reset_back_of<S: Simd>(p: &Backward, inner: CellActivation, _outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
         let mut i = 0;
         while i < u {
             let (r, drh) = (get::<S>(p.tape.add(2 * u), i, u), get::<S>(p.drh, i, u));
             let dr = S::mul(drh, get::<S>(p.before, i, u));
-            let ar = S::mul(dr, slope::<S>(p.inner, r));
+            let ar = S::mul(dr, slope::<S>(inner, r));
             put::<S>(p.gxw.add(u), i, u, ar);
             put::<S>(p.da.add(u), i, u, ar);
             put::<S>(p.carry, i, u, S::add(get::<S>(p.carry, i, u), S::mul(drh, r)));
@@ -396,6 +433,12 @@ multiversion! {
 #[inline(always)]
 unsafe fn gru_after_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, gru_after_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn gru_after_back_of<S: Simd>(p: &Backward, inner: CellActivation, outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
         let one = S::splat(1.0);
@@ -408,7 +451,7 @@ unsafe fn gru_after_back<S: Simd>(p: &Backward) {
             let dn = S::mul(dh, S::sub(one, z));
             let mut slopes = [new, r, z];
             for (k, v) in slopes.iter_mut().enumerate() {
-                *v = slope::<S>(if k == 0 { p.outer } else { p.inner }, *v);
+                *v = slope::<S>(if k == 0 { outer } else { inner }, *v);
             }
             let an = S::mul(dn, slopes[0]);
             let dr = S::mul(an, product);
@@ -434,6 +477,12 @@ multiversion! {
 #[inline(always)]
 unsafe fn lstm_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, lstm_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn lstm_back_of<S: Simd>(p: &Backward, inner: CellActivation, outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
         let mut i = 0;
@@ -444,7 +493,7 @@ unsafe fn lstm_back<S: Simd>(p: &Backward) {
             let y = get::<S>(p.y, i, u);
             let mut slopes = [input, forget, new, output, y];
             for (k, v) in slopes.iter_mut().enumerate() {
-                *v = slope::<S>(if k == 2 || k == 4 { p.outer } else { p.inner }, *v);
+                *v = slope::<S>(if k == 2 || k == 4 { outer } else { inner }, *v);
             }
             let through = S::mul(S::mul(dh, output), slopes[4]);
             let dc = S::add(get::<S>(p.carry_c, i, u), through);

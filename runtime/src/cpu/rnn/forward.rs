@@ -1,6 +1,8 @@
 //! A recurrent layer forwards. In: xw `[n,t,G·u]`, recurrent kernel, bias. Out: the tape `[n,t,K·u]`.
 
-use super::cells::{Activation, Forward, activation_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for};
+use super::cells::{
+    Activation, Forward, activation_for, ask_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for,
+};
 use super::product::{StepProduct, StepRows, padded};
 use super::{Bump, Rnn, SLACK};
 use crate::cpu::par::{Par, Shared, run_tasks};
@@ -113,7 +115,14 @@ impl LibKernel for Forwards {
                     if i > 0 {
                         multiply(&self.gates, left, h, (hu, wide), bias);
                     }
-                    (0..rows).for_each(|r| (self.first)(&row(r)));
+                    for r in 0..rows {
+                        (self.first)(&row(r));
+                        if i + 1 < rnn.t {
+                            let at = (first + r) * rnn.t + rnn.at(i + 1);
+                            ask_for(xw.wrapping_add(at * rnn.gates * u), rnn.gates * u);
+                            ask_for(tape.wrapping_add(at * rnn.parts * u), rnn.parts * u);
+                        }
+                    }
                     if gru {
                         if i > 0 {
                             multiply(&self.candidate, right, rh, (candidate, step), std::ptr::null());
