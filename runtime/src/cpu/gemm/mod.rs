@@ -22,7 +22,7 @@ mod x86;
 pub(crate) use block::{SLACK, Source, align, even, pack_panel};
 pub(crate) use kernels::{Kernels, kernels};
 pub(crate) use run::add_parts;
-pub(crate) use tile::{Ahead, ONE_SEGMENT, Tile};
+pub(crate) use tile::{AHEAD_EVERY, Ahead, LINE, ONE_SEGMENT, Tile};
 
 use super::par::Par;
 use super::{Io, Level, LibKernel, Scratch};
