@@ -233,7 +233,7 @@ fn sizes(build: &Build, dims: &[kur_runtime::dim::Dim], batch: u64) -> Vec<usize
     dims.iter().map(|d| usize::try_from(d.eval(&values)).expect("small")).collect()
 }
 
-/// One tensor per data and target input of a plan: random data, one-hot targets.
+/// One tensor per input of a plan but control: random data, one-hot targets, random lengths.
 fn inputs(build: &Build, plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRole, String, Vec<usize>, Vec<f32>)> {
     let mut out = Vec::new();
     for (i, slot) in plan.inputs.iter().enumerate() {
@@ -247,7 +247,11 @@ fn inputs(build: &Build, plan: &Plan, batch: u64, one_hot: bool) -> Vec<(InputRo
         if slot.name.starts_with("index") {
             data.iter_mut().for_each(|x| *x = (x.abs() * layer_cases::VOCABULARY).floor());
         }
-        if sequence_cases::draw(&slot.name, &mut data) {
+        if slot.role == InputRole::Lengths {
+            let target = plan.inputs.iter().find(|s| s.role == InputRole::Target && s.name == slot.name);
+            let steps = sizes(build, &target.expect("a target").shape[..1], batch)[0];
+            data.iter_mut().for_each(|x| *x = (x.abs() * (steps as f32 + 1.0)).floor());
+        } else if sequence_cases::draw(&slot.name, &mut data) {
             // Labels and lengths are no classes.
         } else if slot.role == InputRole::Target && one_hot {
             let width = *shape.last().expect("an axis");
@@ -340,12 +344,14 @@ fn execute(build: &Build, mode: Mode, batch: u64, code: CpuLevel, level: Level, 
     let one_hot = build.program.run.outputs.iter().any(|o| o.softmax);
     let data = inputs(build, plan, batch, one_hot);
     let slices: Vec<&[f32]> = data.iter().map(|(_, _, _, d)| d.as_slice()).collect();
-    // Steps of other sizes first: nothing of them may show in this one.
-    for other in [batch + 5, 1] {
+    // Steps of other sizes first, and NaN in all memory that a step has to write before it reads it: nothing of them may
+    // show in this one.
+    for other in [batch + 5, 1, batch] {
         let more = inputs(build, plan, other, one_hot);
         let slices: Vec<&[f32]> = more.iter().map(|(_, _, _, d)| d.as_slice()).collect();
         e.run_sized(kind(mode), &free(build, other), &slices, SEED, UPDATES).expect("runs");
     }
+    e.fill_memory(f32::NAN);
     for (i, v) in state(build).iter().enumerate() {
         e.state_mut(i).copy_from_slice(v);
     }
@@ -410,6 +416,61 @@ fn compiled_steps_equal_interpreted_ones() {
                             compare(&what, &build, &got, &want);
                         }
                     }
+                }
+            }
+        }
+    }
+}
+
+/// Widths and batches of which none is a multiple of a register, a tile or a cache line, in every kind of kernel.
+#[test]
+fn odd_sizes_and_batches() {
+    const ODD: [u64; 6] = [1, 3, 7, 17, 33, 100];
+    let models: [fn(u64) -> String; 4] = [
+        |w| {
+            format!(
+                "  - {{input: {{shape: [{w}]}}, name: x}}\n  - dense: {w}\n  - batch_normalization:\n  - activation: relu\n  \
+                 - dense: {w}\n  - activation: tanh\n  - dropout: 0.3\n  - dense: 3\n    name: y\n"
+            )
+        },
+        |w| {
+            let side = w.min(7);
+            format!(
+                "  - {{input: {{shape: [{side}, {side}, 3]}}, name: x}}\n  - convolution: {{kernels: {w}, size: [3, 3]}}\n  \
+                 - activation: relu\n  - pool: {{size: [2, 2], strides: [1, 1], border: same}}\n  - convolution: {{kernels: 5, size: \
+                 [2, 3], strides: [2, 1]}}\n  - batch_normalization:\n  - flatten:\n  - dense: 3\n    name: y\n"
+            )
+        },
+        |w| {
+            // `concat` halves the units of the first layer.
+            let (steps, units) = (w.min(7), w.min(33));
+            format!(
+                "  - {{input: {{shape: [{steps}, {w}]}}, name: x}}\n  - recurrent: {{size: {}, type: lstm, bidirectional: \
+                 yes, merge: concat}}\n  - batch_normalization:\n  - recurrent: {{size: {units}, sequence: no}}\n  - dense: 3\n    \
+                 name: y\n",
+                units + 1
+            )
+        },
+        |w| {
+            let (steps, heads) = (w.min(17), if w % 2 == 0 { 2 } else { 1 });
+            format!(
+                "  - {{input: {{shape: [{steps}, {w}]}}, name: x}}\n  - attention: {{heads: {heads}, causal: yes}}\n  - \
+                 layer_normalization:\n  - global_pool: average\n  - dense: 3\n    name: y\n"
+            )
+        },
+    ];
+    for (i, width) in ODD.into_iter().enumerate() {
+        for model in models {
+            let text = format!("model:\n{}loss: [{{target: y, name: mean_squared_error}}]\n", model(width));
+            let reference = compile(&text, &text, OptLevel::None);
+            let build = compile(&text, &text, OptLevel::Full);
+            // Every width meets three batches, every batch three widths.
+            for batch in [0, 1, 3].map(|d| ODD[(i + d) % ODD.len()]) {
+                let want = judge(&reference, Mode::Train, batch);
+                for cpu in Level::available() {
+                    let code = if cpu == Level::Baseline { CpuLevel::Baseline } else { CpuLevel::V3 };
+                    let got = execute(&build, Mode::Train, batch, code, cpu, 2);
+                    compare(&format!("width {width}, batch {batch}, {}\n{text}", cpu.name()), &build, &got, &want);
                 }
             }
         }

@@ -124,8 +124,8 @@ fn a_profile_has_every_launch_with_its_line() {
     let events = bench(text, &["infer", "--batch", "3", "--threads", "1", "--profile"]);
     let (last, launches) = events.split_last().expect("events");
     assert_eq!(last["event"], "profile");
-    let product = launches.iter().find(|l| l["name"] == "matmul").expect("the product");
-    assert_eq!(number(product, "flops"), 2.0 * 3.0 * 6.0 * 5.0);
+    let product = launches.iter().find(|l| l["name"] == "matmul+bias").expect("the product");
+    assert_eq!(number(product, "flops"), 2.0 * 3.0 * 6.0 * 5.0 + 3.0 * 5.0);
     assert_eq!((product["layer"].as_str(), product["line"].as_u64()), (Some("y"), Some(3)));
     assert!(number(product, "roofline") > 0.0 && number(product, "seconds") > 0.0);
     let flops: f64 = launches.iter().map(|l| number(l, "flops")).sum();

@@ -610,14 +610,17 @@ fn sequences_of_any_length_are_trained_on() {
     let lines = fs::read_to_string(p.path("out.jsonl")).expect("written");
     let rows: Vec<serde_json::Value> = lines.lines().map(|l| serde_json::from_str(l).expect("JSON")).collect();
     let length = |row: usize, key: &str| rows[row][key].as_array().map_or(0, Vec::len);
-    // Outputs are as long as their batch, the truth as the data.
-    assert_eq!((length(0, "y"), length(0, "truth_y"), length(1, "truth_y"), length(2, "y")), (11, 3, 11, 1));
+    // Outputs are as long as their own sample, whatever stood in the same batch.
+    assert_eq!((length(0, "y"), length(0, "truth_y"), length(1, "truth_y"), length(2, "y")), (3, 3, 11, 1));
     let last = rows[2]["y"][0][0].as_f64().expect("a number");
     assert!((last - 1.0).abs() < 2.0, "{last}");
     succeed(&p.run("m.bin", &["evaluate", "-o", "out.npz"]));
     let arrays = kur_runtime::data::arrays::open_npz("out.npz", &p.bytes("out.npz")).expect("an archive");
     let shapes: Vec<(&str, &[u64])> = arrays.iter().map(|a| (a.name.as_str(), a.shape.as_slice())).collect();
-    assert_eq!(shapes, [("y", &[3, 11, 1][..]), ("truth_y", &[3, 11, 1])]);
+    let (y, lengths) = (&[3, 11, 1][..], &[3][..]);
+    assert_eq!(shapes, [("y", y), ("y_lengths", lengths), ("truth_y", y), ("truth_y_lengths", lengths)]);
+    assert_eq!((&arrays[1].values, &arrays[3].values), (&vec![3.0, 11.0, 1.0], &vec![3.0, 11.0, 1.0]));
+    assert!(arrays[0].values[3..11].iter().all(|x| *x == 0.0) && arrays[0].values[0] != 0.0);
     fail(&p.run("m.bin", &["evaluate"]), 2, &["error[variable-shape]", "-o out.jsonl"]);
     // A fixed size holds shorter sequences and refuses longer ones.
     p.build(&["--set", "model.0={input: {shape: [7, 2]}, name: x}"]);

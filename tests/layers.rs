@@ -2,7 +2,7 @@
 //! compiler, run by the interpreter.
 
 use kur_runtime::dim::{BATCH, Sym};
-use kur_runtime::plan::InputRole;
+use kur_runtime::plan::{Init, InputRole, StateRole};
 use kurc::driver::{Build, Options, Session};
 use kurc::frontend::MemoryWorld;
 use kurc::ir::interp::{Inputs, Outcome, run};
@@ -23,7 +23,7 @@ fn tensor(shape: &[usize], values: &[f64]) -> ArrayD<f64> {
     ArrayD::from_shape_vec(IxDyn(shape), values.to_vec()).expect("sizes agree")
 }
 
-/// Runs a step of a model with inputs and states by name; other states are zeros, targets too.
+/// Runs a step of a model with inputs and states by name; other states are zeros, targets too, and all steps are real.
 fn outcome(
     build: &Build,
     mode: Mode,
@@ -38,10 +38,14 @@ fn outcome(
     let values = step.graph.symbols.values(&sizes);
     let mut tensors: Vec<_> = inputs.iter().map(|(n, t)| (InputRole::Data, (*n).to_owned(), t.clone())).collect();
     for id in step.graph.ids() {
-        if let kurc::ir::op::Op::Input { name, role: InputRole::Target } = &step.graph.node(id).op {
-            let shape: Vec<usize> = step.graph.shape(id).iter().map(|d| d.eval(&values) as usize).collect();
-            tensors.push((InputRole::Target, name.clone(), ArrayD::zeros(IxDyn(&shape))));
-        }
+        let kurc::ir::op::Op::Input { name, role } = &step.graph.node(id).op else { continue };
+        let shape: Vec<usize> = step.graph.shape(id).iter().map(|d| d.eval(&values) as usize).collect();
+        let fill = match role {
+            InputRole::Target => 0.0,
+            InputRole::Lengths => steps.unwrap_or(0) as f64,
+            InputRole::Data | InputRole::Control => continue,
+        };
+        tensors.push((*role, name.clone(), ArrayD::from_elem(IxDyn(&shape), fill)));
     }
     let state = |s: &kurc::ir::graph::State| {
         let shape: Vec<usize> = s.ty.shape.iter().map(|d| d.coef() as usize).collect();
@@ -261,4 +265,45 @@ fn dropout_of_channels_keeps_or_loses_them_whole() {
     let mask = step.lowered.ids().find(|id| matches!(step.lowered.node(*id).op, kurc::ir::op::Op::Random { .. }));
     let shape: Vec<u64> = step.lowered.shape(mask.expect("a draw")).iter().map(|d| d.eval(&[3])).collect();
     assert_eq!(shape, [3, 1, 1, 40]);
+}
+
+#[test]
+fn weights_start_within_the_limits_of_the_reference() {
+    // kur-reference 3.2, 3.3, 3.5, 3.7, 3.14: Keras' limits for the layers that Keras has; ±1/√inputs, biases too, for
+    // those that only PyTorch has.
+    let of = |input: &str, layer: &str, want: &[(&str, f32)]| {
+        let layers = format!("  - {{input: {{shape: {input}}}, name: x}}\n  - {{{layer}, name: y}}");
+        let build = compile(&layers);
+        let own: Vec<_> = build.program.state.iter().filter(|s| s.role == StateRole::Param).collect();
+        assert_eq!(own.len(), want.len(), "{layer}");
+        for (name, limit) in want {
+            let state = own.iter().find(|s| s.name == format!("y/{name}"));
+            let found = match state.unwrap_or_else(|| panic!("{layer}: no `{name}`")).init {
+                Init::Uniform { limit } => limit,
+                Init::GlorotUniform { fan_in, fan_out } => (6.0 / (fan_in + fan_out) as f32).sqrt(),
+                Init::Constant(c) => c,
+                other => panic!("{layer}: `{name}` starts as {other:?}"),
+            };
+            assert!((found - limit).abs() < 1e-6, "{layer}: `{name}` starts within {found}, expected {limit}");
+        }
+    };
+    let root = |x: f32| x.sqrt();
+    of("[5]", "dense: 3", &[("kernel", root(6.0 / 8.0)), ("bias", 0.0)]);
+    let inner = 1.0 / root(5.0);
+    let highway = [("kernel", inner), ("bias", inner), ("gate_kernel", inner), ("gate_bias", inner)];
+    of("[5]", "dense: {size: 5, highway: yes}", &highway);
+    of("[5]", "dense: {size: 5, highway: yes, bias: -2}", &highway[..3]);
+    let plain = [("kernel", root(6.0 / (6.0 * 4.0 + 6.0 * 8.0))), ("bias", 0.0)];
+    of("[5, 5, 4]", "convolution: {kernels: 8, size: [3, 2]}", &plain);
+    let inner = 1.0 / root(6.0 * 4.0);
+    let highway = [("kernel", inner), ("bias", inner), ("gate_kernel", inner)];
+    of("[5, 5, 4]", "convolution: {kernels: 8, size: [3, 2], separable: yes}", &highway[..2]);
+    of("[5, 5, 4]", "convolution: {kernels: 4, size: [3, 2], highway: yes}", &highway);
+    of("[5]", "embedding: {vocab_size: 7, size: 2}", &[("embeddings", 0.05)]);
+    let inner = 1.0 / root(3.0);
+    let all = [("kernel", inner), ("recurrent_kernel", inner), ("bias", inner), ("recurrent_bias", inner)];
+    of("[4, 5]", "recurrent: {size: 3, cell: torch}", &all);
+    of("[4, 5]", "recurrent: {size: 3, type: lstm, cell: torch}", &all);
+    of("[4, 5]", "recurrent: {size: 3, type: sru}", &[("kernel", root(3.0 / 5.0)), ("bias", 0.0)]);
+    of("[5]", "batch_normalization: ", &[("gamma", 1.0), ("beta", 0.0)]);
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use kur_runtime::abi::rng;
-use kur_runtime::dim::BATCH;
+use kur_runtime::dim::Sym;
 use kur_runtime::plan::InputRole;
 use kurc::driver::{Build, Options, Session};
 use kurc::frontend::MemoryWorld;
@@ -39,18 +39,24 @@ struct Case {
     infer: Graph,
     inputs: Vec<(InputRole, String, ArrayD<f64>)>,
     states: Vec<ArrayD<f64>>,
-    batch: u64,
+    sizes: Vec<(Sym, u64)>,
 }
 
 impl Case {
     /// `truth` makes the truth of element `i`, given a number in 0..1 and the size of the last axis.
     fn new(build: &Build, batch: u64, scale: f64, truth: impl Fn(usize, f64, usize) -> f64) -> Case {
+        Case::sized(build, &[batch], scale, truth)
+    }
+
+    /// As [`Case::new`], with the values of all free symbols.
+    fn sized(build: &Build, sizes: &[u64], scale: f64, truth: impl Fn(usize, f64, usize) -> f64) -> Case {
         let step = |mode| build.steps.iter().find(|s| s.mode == mode).expect("the step");
         let mut train = step(Mode::Train).lowered.clone();
         let pass = find("autodiff").expect("registered");
         run_pass(pass, &PassCx::default(), &mut train, &|| Duration::ZERO)
             .unwrap_or_else(|e| panic!("{e}\n{}", e.dump));
-        let sizes = train.symbols.values(&[(BATCH, batch)]);
+        let free: Vec<(Sym, u64)> = (0..).map(Sym).zip(sizes.iter().copied()).collect();
+        let sizes = train.symbols.values(&free);
         let of = |shape: &[kur_runtime::dim::Dim]| -> Vec<usize> {
             shape.iter().map(|d| usize::try_from(d.eval(&sizes)).expect("small")).collect()
         };
@@ -73,11 +79,11 @@ impl Case {
             tensor(&shape, data.into_iter().map(|u| (2.0 * u - 1.0) * scale).collect())
         });
         let states = states.collect();
-        Case { train, infer: step(Mode::Infer).lowered.clone(), inputs, states, batch }
+        Case { train, infer: step(Mode::Infer).lowered.clone(), inputs, states, sizes: free }
     }
 
     fn run(&self, graph: &Graph, states: &[ArrayD<f64>]) -> Outcome {
-        let (sizes, tensors, states) = (vec![(BATCH, self.batch)], self.inputs.clone(), states.to_vec());
+        let (sizes, tensors, states) = (self.sizes.clone(), self.inputs.clone(), states.to_vec());
         run(graph, &Inputs { sizes, tensors, states, seed: 0, updates: 0 }).expect("the graph runs")
     }
 
@@ -245,6 +251,158 @@ fn huge_scores_stay_finite_and_right() {
                 let g = bias.iter().nth(k).expect("a unit");
                 assert!((g - by_hand).abs() < 1e-12, "{activation} at {scale}: unit {k} has {g}, by hand {by_hand}");
             }
+        }
+    }
+}
+
+/// A model over sequences of any length, without a batch yet.
+fn sequences(units: u64, middle: &str, activation: &str, loss: &str) -> Build {
+    build(units, &format!("null, {middle}"), activation, loss)
+}
+
+/// One batch of samples of the given lengths, filled up to `steps`.
+fn ragged(build: &Build, lengths: &[u64], steps: u64, truth: impl Fn(usize, f64, usize) -> f64) -> Case {
+    let mut case = Case::sized(build, &[lengths.len() as u64, steps], 1.0, truth);
+    let real = case.inputs.iter_mut().find(|(r, _, _)| *r == InputRole::Lengths).expect("lengths");
+    real.2 = tensor(&[lengths.len()], lengths.iter().map(|l| *l as f64).collect());
+    case
+}
+
+impl Case {
+    /// Replaces the padding of inputs of a role.
+    fn pad(&mut self, role: InputRole, lengths: &[u64], with: f64) {
+        for (_, _, x) in self.inputs.iter_mut().filter(|(r, _, _)| *r == role) {
+            let mut samples = x.outer_iter_mut();
+            for length in lengths {
+                let mut sample = samples.next().expect("a sample");
+                let real = usize::try_from(*length).expect("small");
+                sample.outer_iter_mut().skip(real).for_each(|mut step| step.fill(with));
+            }
+        }
+    }
+}
+
+/// Kurfile loss, activation, and the loss of one step from its truths and predictions.
+type Step = fn(&[f64], &[f64]) -> f64;
+
+const SEQUENCES: [(&str, &str, Step); 8] = [
+    ("none", "name: mean_squared_error", |t, p| mean(t.iter().zip(p).map(|(t, p)| (p - t).powi(2)))),
+    ("none", "name: mean_absolute_error", |t, p| mean(t.iter().zip(p).map(|(t, p)| (p - t).abs()))),
+    ("none", "name: huber, delta: 0.4", |t, p| {
+        mean(t.iter().zip(p).map(|(t, p)| {
+            let d = (p - t).abs();
+            if d <= 0.4 { 0.5 * d * d } else { 0.4 * (d - 0.2) }
+        }))
+    }),
+    ("sigmoid", "name: binary_crossentropy, class_weights: [0.5, 3]", |t, p| {
+        mean(t.iter().zip(p).map(|(t, p)| -(t * p.ln() + (1.0 - t) * (1.0 - p).ln()) * (0.5 * (1.0 - t) + 3.0 * t)))
+    }),
+    ("hard_sigmoid", "name: binary_crossentropy", |t, p| {
+        mean(t.iter().zip(p).map(|(t, p)| -(t * p.ln() + (1.0 - t) * (1.0 - p).ln())))
+    }),
+    ("softmax", "name: categorical_crossentropy", classes),
+    ("softmax", "name: categorical_crossentropy, weight: 2, label_smoothing: 0.3", |t, p| {
+        let soft: Vec<f64> = t.iter().map(|t| t * 0.7 + 0.1).collect();
+        2.0 * mean(soft.chunks(3).zip(p.chunks(3)).map(|(t, p)| -t.iter().zip(p).map(|(t, p)| t * p.ln()).sum::<f64>()))
+    }),
+    ("sigmoid", "name: categorical_crossentropy", classes),
+];
+
+fn classes(t: &[f64], p: &[f64]) -> f64 {
+    mean(t.chunks(3).zip(p.chunks(3)).map(|(t, p)| {
+        let total: f64 = p.iter().sum();
+        -t.iter().zip(p).map(|(t, p)| t * (p / total).ln()).sum::<f64>()
+    }))
+}
+
+/// The loss of a sample is the mean over its own steps, that of a batch the mean over samples: by hand, against
+/// differences, and whatever the padding is and however long.
+#[test]
+fn padding_has_no_part_in_losses() {
+    for (activation, loss, each) in SEQUENCES {
+        for (middle, inner) in [("", 1usize), ("2, ", 2)] {
+            let built = sequences(3, middle, activation, loss);
+            for (lengths, steps) in [(&[3, 1, 5, 0, 4][..], 5), (&[1, 2], 4), (&[4], 4), (&[0], 1)] {
+                let what = format!("{activation}, {loss}, [{middle}], {lengths:?} of {steps}");
+                let truth = |i, u, w| if loss.contains("categorical") { one_hot(i, u, w) } else { u };
+                let case = ragged(&built, lengths, steps, truth);
+                let (truths, found) = (case.truth(), case.prediction());
+                let wide = 3 * inner * usize::try_from(steps).expect("small");
+                let samples = truths.chunks(wide).zip(found.chunks(wide)).zip(lengths);
+                let by_hand = mean(samples.map(|((t, p), length)| {
+                    let real = 3 * inner * usize::try_from(*length).expect("small");
+                    let steps = t[..real].chunks(3 * inner).zip(p[..real].chunks(3 * inner));
+                    if real == 0 { 0.0 } else { mean(steps.map(|(t, p)| each(t, p))) }
+                }));
+                let loss = case.loss(&case.states);
+                assert!((loss - by_hand).abs() < 1e-12 * (1.0 + by_hand), "{what}: {loss}, by hand {by_hand}");
+                if by_hand > 0.0 {
+                    case.check_gradient(&what);
+                }
+                // More padding, of other numbers: the same loss. What of the numbers does not matter in the truth
+                // matters nowhere.
+                let mut other = ragged(&built, lengths, steps, truth);
+                other.pad(InputRole::Data, lengths, 3.0);
+                other.pad(InputRole::Target, lengths, f64::NAN);
+                let found = other.loss(&other.states);
+                assert!(
+                    (found - loss).abs() < 1e-12 * (1.0 + loss),
+                    "{what}: {found} with other padding, {loss} before"
+                );
+            }
+        }
+    }
+}
+
+/// The gradient of a padded place is exactly 0, whatever a loss makes of it: shares of which none is anything divide by
+/// their sum, and a NaN times the 0 of a mask would be one.
+#[test]
+fn broken_padding_reaches_no_gradient() {
+    for (activation, loss, _) in SEQUENCES {
+        let built = sequences(3, "", activation, loss);
+        let lengths = [2, 0, 3];
+        let truth = |i, u, w| if loss.contains("categorical") { one_hot(i, u, w) } else { u };
+        let case = ragged(&built, &lengths, 3, truth);
+        let mut broken = ragged(&built, &lengths, 3, truth);
+        broken.pad(InputRole::Target, &lengths, f64::INFINITY);
+        let (good, bad) = (case.run(&case.train, &case.states), broken.run(&broken.train, &broken.states));
+        assert!(good.values.iter().zip(&bad.values).all(|(a, b)| a == b), "{activation}, {loss}");
+        for ((_, a), (_, b)) in good.gradients.iter().zip(&bad.gradients) {
+            assert!(a == b && a.iter().all(|x| x.is_finite()), "{activation}, {loss}: {a} {b}");
+        }
+        assert!(good.gradients.iter().any(|(_, g)| g.iter().any(|x| *x != 0.0)));
+    }
+    // Behind `relu` without a bias, the zeros of padding have no sum to divide by: 0 / 0.
+    let built = sequences(3, "", "relu", "name: categorical_crossentropy");
+    let lengths = [2, 1];
+    let mut case = ragged(&built, &lengths, 3, one_hot);
+    case.states.iter_mut().zip(&case.train.states).for_each(|(s, spec)| {
+        s.mapv_inplace(|w| if spec.name.ends_with("bias") { 0.0 } else { w.abs() });
+    });
+    case.inputs.iter_mut().filter(|(r, _, _)| *r == InputRole::Data).for_each(|(_, _, x)| x.mapv_inplace(f64::abs));
+    case.pad(InputRole::Data, &lengths, 0.0);
+    assert!(case.prediction()[6..9].iter().all(|p| *p == 0.0), "the padding of the first sample has no shares");
+    case.check_gradient("shares of nothing");
+    assert!(case.run(&case.train, &case.states).gradients.iter().all(|(_, g)| g.iter().all(|x| x.is_finite())));
+}
+
+/// Losses of fixed sizes read no lengths; those that vary, and those whose data does, read one input more.
+#[test]
+fn only_sizes_that_vary_ask_for_lengths() {
+    for (middle, loss, reads) in [
+        ("", "mean_squared_error", false),
+        ("5, ", "mean_squared_error", false),
+        ("null, ", "mean_squared_error", true),
+        ("null, 2, ", "categorical_crossentropy", true),
+        ("5, null, ", "mean_squared_error", false),
+    ] {
+        let built = build(3, middle, "softmax", &format!("name: {loss}"));
+        for mode in [Mode::Train, Mode::Test] {
+            let step = built.steps.iter().find(|s| s.mode == mode).expect("the step");
+            let found = step.lowered.ids().any(
+                |id| matches!(&step.lowered.node(id).op, Op::Input { role: InputRole::Lengths, name } if name == "y"),
+            );
+            assert_eq!(found, reads, "{loss} of [{middle}]");
         }
     }
 }

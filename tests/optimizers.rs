@@ -10,7 +10,7 @@ use kurc::ir::graph::{Builder, Graph, GraphResult, Node, NodeId, Role, State};
 use kurc::ir::interp::{Inputs, run};
 use kurc::ir::op::Op;
 use kurc::ir::types::Type;
-use kurc::model::types::{Clip, Curve, Optimizer, OptimizerKind, ScaleRate, Schedule};
+use kurc::model::types::{Clip, Curve, LAST_BATCH, Optimizer, OptimizerKind, ScaleRate, Schedule};
 use kurc::passes::{PassCx, find, run_pass};
 use ndarray::{ArrayD, IxDyn};
 
@@ -25,6 +25,11 @@ fn push(graph: &mut Graph, op: Op, ty: Type) -> NodeId {
 }
 
 fn graph() -> Graph {
+    graph_around(0.0)
+}
+
+/// With the loss C · Σ (p − centre)².
+fn graph_around(centre: f64) -> Graph {
     let mut graph = Graph::new("train");
     let mut total = None;
     for (i, shape) in [vec![3, 2], vec![1]].into_iter().enumerate() {
@@ -33,7 +38,8 @@ fn graph() -> Graph {
         graph.states.push(State { name: format!("p{i}"), role, ty: ty.clone(), init, trainable: true });
         let p = push(&mut graph, Op::State { index: u32::try_from(i).expect("few") }, ty);
         let mut b = Builder::new(&mut graph, None);
-        let sq = b.mul(p, p);
+        let away = b.add_const(p, -centre);
+        let sq = b.mul(away, away);
         let axes: Vec<usize> = (0..b.shape(sq).len()).collect();
         let s = b.sum(sq, &axes);
         let s = b.reshape(s, Vec::new());
@@ -49,7 +55,16 @@ fn graph() -> Graph {
 
 /// The parameters after each step, as the compiler's graph computes them.
 fn compiled(opt: &Optimizer) -> Vec<Vec<Vec<f64>>> {
-    let mut g = graph();
+    compiled_from(opt, graph(), start(), |_| false)
+}
+
+/// The same from other values; `last` says which steps the runtime marks as the last of an epoch.
+fn compiled_from(
+    opt: &Optimizer,
+    mut g: Graph,
+    start: [Vec<f64>; 2],
+    last: impl Fn(u32) -> bool,
+) -> Vec<Vec<Vec<f64>>> {
     let cx = PassCx { optimizer: Some(opt.clone()) };
     for name in ["autodiff", "optimizer", "canonicalize", "cse", "dce"] {
         let pass = find(name).expect("registered");
@@ -64,11 +79,14 @@ fn compiled(opt: &Optimizer) -> Vec<Vec<Vec<f64>>> {
             ArrayD::from_elem(IxDyn(&shape), f64::from(c))
         })
         .collect();
-    for (state, start) in states.iter_mut().zip(start()) {
+    for (state, start) in states.iter_mut().zip(start) {
         state.iter_mut().zip(start).for_each(|(to, from)| *to = from);
     }
     let mut found = Vec::new();
     for step in 0..STEPS {
+        if let Some(mark) = g.states.iter().position(|s| s.name == LAST_BATCH) {
+            states[mark].fill(f64::from(u8::from(last(step))));
+        }
         let column = ArrayD::from_shape_vec(IxDyn(&[3, 1]), COLUMN.to_vec()).expect("sizes agree");
         let inputs = Inputs {
             sizes: vec![(BATCH, 3)],
@@ -256,6 +274,115 @@ fn every_schedule() {
             }
         }
     }
+}
+
+/// What a paper writes for one tensor: new values from old ones, the gradient, the step counted from 1, and two moments.
+type Paper = fn(f64, &mut [f64], &[f64], i32, &mut [f64], &mut [f64]);
+
+/// You et al., Large Batch Optimization for Deep Learning (2020), algorithm 2, with φ(z) = z; a tensor or a direction of
+/// length 0 has no ratio and takes the plain step.
+fn lamb_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
+    let (beta_1, beta_2, epsilon, lambda) = (0.9, 0.99, 1e-6, 0.1);
+    let mut direction = Vec::new();
+    for i in 0..x.len() {
+        m[i] = beta_1 * m[i] + (1.0 - beta_1) * g[i];
+        v[i] = beta_2 * v[i] + (1.0 - beta_2) * g[i] * g[i];
+        let m_hat = m[i] / (1.0 - f64::powi(beta_1, t));
+        let v_hat = v[i] / (1.0 - f64::powi(beta_2, t));
+        let r = m_hat / (v_hat.sqrt() + epsilon);
+        direction.push(r + lambda * x[i]);
+    }
+    let (mut of_x, mut of_direction) = (0.0, 0.0);
+    for i in 0..x.len() {
+        of_x += x[i] * x[i];
+        of_direction += direction[i] * direction[i];
+    }
+    let ratio = if of_x > 0.0 && of_direction > 0.0 { of_x.sqrt() / of_direction.sqrt() } else { 1.0 };
+    for i in 0..x.len() {
+        x[i] -= eta * ratio * direction[i];
+    }
+}
+
+/// Chen et al., Symbolic Discovery of Optimization Algorithms (2023), algorithm 2.
+fn lion_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], _: i32, m: &mut [f64], _: &mut [f64]) {
+    let (beta_1, beta_2, lambda) = (0.9, 0.99, 0.2);
+    for i in 0..x.len() {
+        let c = beta_1 * m[i] + (1.0 - beta_1) * g[i];
+        let sign = if c > 0.0 { 1.0 } else { -1.0 };
+        x[i] -= eta * (sign + lambda * x[i]);
+        m[i] = beta_2 * m[i] + (1.0 - beta_2) * g[i];
+    }
+}
+
+/// Loshchilov & Hutter, Decoupled Weight Decay Regularization (2019), algorithm 2: the decay beside the step of Adam.
+fn adamw_of_the_paper(eta: f64, x: &mut [f64], g: &[f64], t: i32, m: &mut [f64], v: &mut [f64]) {
+    let (beta_1, beta_2, epsilon, lambda) = (0.9, 0.99, 1e-6, 0.1);
+    for i in 0..x.len() {
+        m[i] = beta_1 * m[i] + (1.0 - beta_1) * g[i];
+        v[i] = beta_2 * v[i] + (1.0 - beta_2) * g[i] * g[i];
+        let step = m[i] / (1.0 - f64::powi(beta_1, t)) / ((v[i] / (1.0 - f64::powi(beta_2, t))).sqrt() + epsilon);
+        x[i] = x[i] - eta * lambda * x[i] - eta * step;
+    }
+}
+
+#[test]
+fn later_rules_are_those_of_their_papers() {
+    let (beta_1, beta_2, epsilon) = (0.9, 0.99, 1e-6);
+    let all: [(OptimizerKind, Paper); 3] = [
+        (OptimizerKind::Lamb { beta_1, beta_2, epsilon, weight_decay: 0.1 }, lamb_of_the_paper),
+        (OptimizerKind::Lion { beta_1, beta_2, weight_decay: 0.2 }, lion_of_the_paper),
+        (OptimizerKind::AdamW { beta_1, beta_2, epsilon, weight_decay: 0.1 }, adamw_of_the_paper),
+    ];
+    // The second time the first tensor begins at 0, as biases do.
+    for (centre, begin) in [(0.0, start()), (1.5, [vec![0.0; 6], vec![-0.3]])] {
+        for (kind, paper) in all {
+            let opt = Optimizer { kind, learning_rate: 0.05, ..Optimizer::default() };
+            let found = compiled_from(&opt, graph_around(centre), begin.clone(), |_| false);
+            for (tensor, mut x) in begin.iter().cloned().enumerate() {
+                let (mut m, mut v) = (vec![0.0; x.len()], vec![0.0; x.len()]);
+                for (step, found) in found.iter().enumerate() {
+                    let g: Vec<f64> = x.iter().map(|x| 2.0 * C * (x - centre)).collect();
+                    let t = i32::try_from(step + 1).expect("small");
+                    paper(0.05, &mut x, &g, t, &mut m, &mut v);
+                    for (a, b) in found[tensor].iter().zip(&x) {
+                        assert!((a - b).abs() < 1e-12 * (1.0 + b.abs()), "{kind:?}, step {t}: {a}, in the paper {b}");
+                    }
+                }
+                assert_ne!(x, begin[tensor], "{kind:?}");
+            }
+        }
+    }
+}
+
+#[test]
+fn the_rest_of_an_epoch_is_an_update_of_its_own() {
+    // Four batches an epoch, three to an update: updates after batches 3 and 4, each with the mean of its batches, and
+    // the schedule counts updates.
+    let schedule = Schedule { warmup: 0, curve: Curve::Every { every: 1, factor: 0.5 } };
+    let kind = OptimizerKind::Sgd { momentum: 0.0, nesterov: false };
+    let opt = Optimizer { kind, learning_rate: 0.1, accumulate: 3, schedule, ..Optimizer::default() };
+    let found = compiled_from(&opt, graph(), start(), |step| step % 4 == 3);
+    let mut x = start().concat();
+    let mut rate = 0.1;
+    for (step, found) in found.iter().enumerate() {
+        // All batches of an update see the same parameters, so the mean gradient is that of one.
+        if matches!(step % 4, 2 | 3) {
+            x.iter_mut().for_each(|x| *x -= rate * 2.0 * C * *x);
+            rate *= 0.5;
+        }
+        for (a, b) in found.concat().iter().zip(&x) {
+            assert!((a - b).abs() < 1e-12, "step {step}: {a}, expected {b}");
+        }
+    }
+    // More batches to an update than there are: one update an epoch.
+    let opt = Optimizer { accumulate: 1000, ..opt };
+    let found = compiled_from(&opt, graph(), start(), |step| step % 4 == 3);
+    let expected: Vec<f64> =
+        start().concat().iter().map(|x| x * (1.0 - 0.1 * 2.0 * C) * (1.0 - 0.05 * 2.0 * C)).collect();
+    for (a, b) in found[7].concat().iter().zip(&expected) {
+        assert!((a - b).abs() < 1e-12, "{a}, expected {b}");
+    }
+    assert_eq!(found[2], start().to_vec());
 }
 
 #[test]

@@ -46,18 +46,16 @@ fn kernels(build: &Build, names: &[String], work: &StepWork) -> Work {
 fn dense_layers_count_as_by_hand() {
     let b = build("  - input: {shape: [20], name: x}\n  - dense: 30\n  - activation: relu\n    name: y\n", "");
     let (names, work) = step(&b, StepKind::Infer, 8);
-    let product = named(&names, &work, "matmul");
-    assert_eq!(product.flops, 2.0 * 8.0 * 20.0 * 30.0);
-    assert_eq!(product.read, 4.0 * (8.0 * 20.0 + 20.0 * 30.0));
+    // The bias is added and relu takes the maximum in the product: two operations on each of 8·30 numbers. The bias is
+    // read once.
+    assert_eq!(names, ["matmul+bias+relu"]);
+    let product = named(&names, &work, "matmul+bias+relu");
+    assert_eq!(product.flops, 2.0 * 8.0 * 20.0 * 30.0 + 2.0 * 8.0 * 30.0);
+    assert_eq!(product.read, 4.0 * (8.0 * 20.0 + 20.0 * 30.0 + 30.0));
     assert_eq!(product.written, 4.0 * 8.0 * 30.0);
-    // The bias is added and relu takes the maximum: two operations on each of 8·30 numbers. The bias is read once.
-    let rest = kernels(&b, &names, &work);
-    assert_eq!(rest.flops, 2.0 * 8.0 * 30.0);
-    assert_eq!(rest.read, 4.0 * (8.0 * 30.0 + 30.0));
-    assert_eq!(rest.written, 4.0 * 8.0 * 30.0);
-    assert_eq!(work.total().flops, product.flops + rest.flops);
-    // Input, product, result and weights, however often they are read; each at a multiple of 64 bytes.
-    let least = 4 * (8 * 20 + 2 * 8 * 30 + 20 * 30 + 30);
+    assert_eq!(work.total().flops, product.flops);
+    // Input, result and weights, however often they are read; each at a multiple of 64 bytes.
+    let least = 4 * (8 * 20 + 8 * 30 + 20 * 30 + 30);
     assert!((least..=least + 4 * 8 * 30).contains(&work.working_set), "{} of {least}", work.working_set);
 }
 
@@ -70,7 +68,9 @@ fn a_train_step_has_two_products_more_and_an_update() {
     // Forward, gradient of both kernels, gradient of what the second layer reads; the input needs none.
     let product = |m: f64, n: f64, k: f64| 2.0 * m * n * k;
     let want = 2.0 * product(8.0, 30.0, 20.0) + 3.0 * product(8.0, 4.0, 30.0);
-    assert_eq!(named(&names, &work, "matmul").flops, want);
+    let biases = 8.0 * 30.0 + 8.0 * 4.0;
+    let products = named(&names, &work, "matmul").and(named(&names, &work, "matmul+bias"));
+    assert_eq!(products.flops, want + biases);
     // An update multiplies and subtracts for each weight, so the kernels do at least that.
     let params = 20.0 * 30.0 + 30.0 + 30.0 * 4.0 + 4.0;
     let rest = kernels(&b, &names, &work);
@@ -83,12 +83,11 @@ fn convolutions_count_as_by_hand() {
     let model = "  - input: {shape: [16, 12, 3], name: x}\n  - convolution: {kernels: 8, size: [3, 5], strides: [1, 1]}\n    name: y\n";
     let b = build(model, "");
     let (names, work) = step(&b, StepKind::Infer, 2);
-    let conv = named(&names, &work, "conv");
-    assert_eq!(conv.flops, 2.0 * 2.0 * 16.0 * 12.0 * 15.0 * 3.0 * 8.0);
-    assert_eq!(conv.read, 4.0 * (2.0 * 16.0 * 12.0 * 3.0 + 15.0 * 3.0 * 8.0));
-    assert_eq!(conv.written, 4.0 * 2.0 * 16.0 * 12.0 * 8.0);
-    let bias = kernels(&b, &names, &work);
-    assert_eq!(bias.flops, 2.0 * 16.0 * 12.0 * 8.0);
+    let conv = named(&names, &work, "conv+bias");
+    let cells = 2.0 * 16.0 * 12.0 * 8.0;
+    assert_eq!(conv.flops, 2.0 * cells * 15.0 * 3.0 + cells);
+    assert_eq!(conv.read, 4.0 * (2.0 * 16.0 * 12.0 * 3.0 + 15.0 * 3.0 * 8.0 + 8.0));
+    assert_eq!(conv.written, 4.0 * cells);
 }
 
 #[test]
@@ -99,7 +98,8 @@ fn recurrent_layers_count_as_by_hand() {
         let b = build(&model, "");
         let (names, work) = step(&b, StepKind::Infer, 4);
         // The input's product for all steps at once, then a product of the state and some 30 operations on each unit.
-        assert_eq!(named(&names, &work, "matmul").flops, 2.0 * 4.0 * 7.0 * 5.0 * 16.0 * gates, "{kind}");
+        let cells = 4.0 * 7.0 * 16.0 * gates;
+        assert_eq!(named(&names, &work, "matmul+bias").flops, 2.0 * cells * 5.0 + cells, "{kind}");
         assert_eq!(named(&names, &work, kind).flops, 4.0 * 7.0 * 16.0 * (2.0 * gates * 16.0 + 30.0), "{kind}");
     }
 }
@@ -130,9 +130,9 @@ fn the_report_names_lines_and_totals() {
     let b = build("  - input: {shape: [20], name: x}\n  - dense: 30\n    name: y\n", "");
     let text = b.report(Some(8)).expect("a report");
     assert!(text.starts_with("step infer, batch size 8\n"), "{text}");
-    let line = text.lines().find(|l| l.ends_with("matmul @ y")).expect("the product");
+    let line = text.lines().find(|l| l.ends_with("matmul+bias @ y")).expect("the product");
     let words: Vec<&str> = line.split_whitespace().collect();
-    assert_eq!(words, ["9600", "3040", "960", "2.40", "3", "matmul", "@", "y"]);
+    assert_eq!(words, ["9840", "3160", "960", "2.39", "3", "matmul+bias", "@", "y"]);
     let total = text.lines().find(|l| l.ends_with("total")).expect("a total");
     assert_eq!(total.split_whitespace().next(), Some("9840"));
     // Without an option the batch size is that of the section, or 32.

@@ -1,7 +1,9 @@
 //! Speed of the library kernels. In: optionally `--threads N`, `--seconds S` and a filter on names. Out: one line per
-//! kernel and shape: microseconds, FLOP per cycle, and for products the same of the `gemm` crate (always on one thread) in
-//! the same run. A cycle is what a chain of fused multiply-adds measured in this run says it is, so the figures hold on a
-//! machine whose clock varies.
+//! Speed of the library kernels. In: optionally `--threads N`, `--seconds S` and a filter on names. Out: one line per
+//! kernel and shape: microseconds, FLOP per cycle, GB/s (each buffer counted once), and for products FLOP per cycle of
+//! the `gemm` crate (always on one thread) in the same run. A cycle is what a chain of fused multiply-adds measured in
+//! this run says it is, so the figures hold on a machine whose clock varies. With one thread, time is that of the thread:
+//! what others take of its core does not count.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -9,7 +11,7 @@ use std::time::Instant;
 
 use kur_runtime::cpu::{self, Io, Level, Task};
 use kur_runtime::dim::Dim;
-use kur_runtime::plan::{ConvGeometry, LibCall};
+use kur_runtime::plan::{CellActivation, ConvGeometry, LibCall, PoolGeometry, RnnCell, RnnGeometry, RnnGradOf};
 use kur_runtime::pool::Pool;
 
 struct Options {
@@ -51,7 +53,7 @@ fn main() {
     drop(pool);
     let mut bench = Bench { pool: Pool::new(options.threads).expect("threads"), options };
     println!("level {}, {} thread(s), {}", bench.options.level, bench.options.threads, cpu::processor_name());
-    println!("{:<34}{:>12}{:>12}{:>12}{:>8}", "kernel", "µs", "FLOP/cycle", "gemm crate", "ratio");
+    println!("{:<34}{:>12}{:>12}{:>8}{:>12}{:>8}", "kernel", "µs", "FLOP/cycle", "GB/s", "gemm crate", "ratio");
     for s in [64, 128, 256, 512, 1024] {
         bench.matmul(&format!("square {s}"), s, s, s, false, false);
     }
@@ -71,28 +73,99 @@ fn main() {
             bench.matmul(&label("grad x"), batch, w[0], w[1], false, true);
         }
     }
-    bench.matmul("predict 1×784→512", 1, 512, 784, false, false);
-    for (name, side, cin, cout) in
-        [("mnist", 28, 1, 64), ("cifar", 32, 3, 64), ("cifar", 32, 64, 32), ("vgg", 16, 64, 64)]
-    {
+    for (k, n) in [(28, 256), (256, 256), (256, 2), (784, 512), (512, 256), (256, 10), (50176, 10)] {
+        bench.matmul(&format!("predict 1×{k}→{n}"), 1, n, k, false, false);
+    }
+    // Workload, batch, side, channels, side of the kernel, stride; first layers have no gradient to the input.
+    for (name, batch, side, cin, cout, kernel, stride) in [
+        ("mnist", 32, 28, 1, 64, 3, 1),
+        ("cifar", 32, 32, 3, 64, 3, 1),
+        ("cifar", 32, 32, 64, 32, 3, 1),
+        ("vgg", 64, 32, 3, 32, 3, 1),
+        ("vgg", 64, 32, 32, 32, 3, 1),
+        ("vgg", 64, 16, 32, 64, 3, 1),
+        ("vgg", 64, 16, 64, 64, 3, 1),
+        ("one image", 1, 32, 64, 32, 3, 1),
+        ("deep", 8, 14, 256, 256, 3, 1),
+        ("stride 2", 16, 32, 64, 64, 3, 2),
+        ("5×5", 16, 32, 32, 32, 5, 1),
+    ] {
+        let output = (side - 1) / stride + 1;
+        let pad = (kernel - 1) / 2;
         let g = ConvGeometry {
-            batch: Dim::constant(32),
+            batch: Dim::constant(batch),
             input: [1, side, side].map(Dim::constant),
-            output: [1, side, side].map(Dim::constant),
-            kernel: [1, 3, 3],
-            stride: [1; 3],
-            pad: [0, 1, 1],
+            output: [1, output, output].map(Dim::constant),
+            kernel: [1, kernel, kernel],
+            stride: [1, stride as u32, stride as u32],
+            pad: [0, pad, pad],
             dilation: [1; 3],
             cin,
             cout,
             groups: 1,
         };
-        let label = |what: &str| format!("{name} conv {side}² {cin}→{cout} {what}");
-        bench.call(&label("forward"), &LibCall::ConvForward(g), None);
-        bench.call(&label("grad x"), &LibCall::ConvGradInput(g), None);
-        bench.call(&label("grad w"), &LibCall::ConvGradWeight(g), None);
+        bench.convolution(&format!("{name} conv {side}² {cin}→{cout}"), g, cin > 3);
     }
-    for (rows, cols) in [(256, 2), (128, 10), (128, 1000)] {
+    let speech = ConvGeometry {
+        batch: Dim::constant(8),
+        input: [1, 1, 400].map(Dim::constant),
+        output: [1, 1, 200].map(Dim::constant),
+        kernel: [1, 1, 11],
+        stride: [1, 1, 2],
+        pad: [0, 0, 5],
+        dilation: [1; 3],
+        cin: 80,
+        cout: 256,
+        groups: 1,
+    };
+    bench.convolution("speech conv 400 80→256", speech, false);
+    for (side, channels) in [(32, 32), (16, 64)] {
+        let g = PoolGeometry {
+            batch: Dim::constant(64),
+            input: [1, side, side].map(Dim::constant),
+            output: [1, side / 2, side / 2].map(Dim::constant),
+            window: [1, 2, 2],
+            stride: [1, 2, 2],
+            pad: [0; 3],
+            channels,
+        };
+        bench.call(&format!("vgg max pool {side}²×{channels}"), &LibCall::MaxPool(g), None);
+        bench.call(&format!("vgg max pool {side}²×{channels} grad"), &LibCall::MaxPoolGrad(g), None);
+    }
+    for (name, cell, batch, steps, units) in [
+        ("char-gru", RnnCell::Gru, 32, 30, 128),
+        ("char-gru-after", RnnCell::GruAfter, 32, 30, 128),
+        ("char-lstm", RnnCell::Lstm, 32, 30, 128),
+        ("speech gru", RnnCell::Gru, 16, 195, 256),
+        ("one row gru", RnnCell::Gru, 1, 30, 128),
+        ("one row lstm", RnnCell::Lstm, 1, 30, 128),
+        ("one row speech gru", RnnCell::Gru, 1, 195, 256),
+    ] {
+        let g = RnnGeometry {
+            cell,
+            inner: CellActivation::Sigmoid,
+            outer: CellActivation::Tanh,
+            reverse: false,
+            batch: Dim::constant(batch),
+            steps: Dim::constant(steps),
+            units,
+        };
+        let label = |what: &str| format!("rnn {name} {what}");
+        let (cells, wide) = ((batch * steps) as usize, (cell.gates() * units) as usize);
+        bench.call(&label("forward"), &LibCall::Rnn(g), None);
+        if batch > 1 {
+            bench.call(&label("grad"), &LibCall::RnnGrad(g, RnnGradOf::States), None);
+            bench.call(&label("grad w"), &LibCall::RnnGradWeight(g), None);
+            // What a plain product of as many multiply-adds takes.
+            bench.matmul(&label("plain forward"), cells, wide, units as usize, false, false);
+            bench.matmul(&label("plain grad"), cells, units as usize, wide, false, true);
+            bench.matmul(&label("plain grad w"), units as usize, wide, cells, true, false);
+        }
+        if cell == RnnCell::GruAfter {
+            bench.call(&label("grad bias"), &LibCall::RnnGradBias(g), None);
+        }
+    }
+    for (rows, cols) in [(256, 2), (32, 10), (128, 10), (960, 30), (128, 1000)] {
         let rows = Dim::constant(rows);
         let cols = Dim::constant(cols);
         let label = format!("softmax {}x{}", rows.coef(), cols.coef());
@@ -106,6 +179,14 @@ struct Bench {
 }
 
 impl Bench {
+    fn convolution(&mut self, name: &str, g: ConvGeometry, input: bool) {
+        self.call(&format!("{name} forward"), &LibCall::ConvForward(g), None);
+        if input {
+            self.call(&format!("{name} grad x"), &LibCall::ConvGradInput(g), None);
+        }
+        self.call(&format!("{name} grad w"), &LibCall::ConvGradWeight(g), None);
+    }
+
     fn matmul(&mut self, name: &str, m: usize, n: usize, k: usize, ta: bool, tb: bool) {
         let call = LibCall::MatMul { batch: Dim::ONE, m: m.into(), n: n.into(), k: k.into(), ta, tb };
         let (ars, acs) = if ta { (1, m) } else { (k, 1) };
@@ -148,7 +229,7 @@ impl Bench {
         }
         let kernel = cpu::prepare(call, &[1], self.options.level).expect("valid sizes");
         let lens = cpu::buffer_lens(call, &[1]).expect("valid sizes");
-        let (flops, _) = cpu::work(call, &[1]).expect("valid sizes");
+        let (flops, bytes) = cpu::work(call, &[1]).expect("valid sizes");
         let mut bufs: Vec<Aligned> = lens.iter().map(|l| Aligned::new(*l)).collect();
         let scratch = kernel.scratch();
         let mut work = Aligned::new((scratch.shared + self.options.threads * scratch.local) / 4);
@@ -159,20 +240,21 @@ impl Bench {
         // SAFETY: buffers and scratch are as long as the kernel asked for.
         let mut ours = || unsafe { kernel.run(&par, &io) };
         let (mut best, mut best_rival, mut best_peak) = (f64::MAX, f64::MAX, f64::MAX);
+        let clock = if self.options.threads == 1 { own } else { wall };
         let start = Instant::now();
         while start.elapsed().as_secs_f64() < self.options.seconds {
-            best = best.min(time(&mut ours));
+            best = best.min(time(clock, &mut ours));
             if let Some(rival) = &mut rival {
-                best_rival = best_rival.min(time(rival));
+                best_rival = best_rival.min(time(clock, rival));
             }
-            best_peak = best_peak.min(time(&mut || {
+            best_peak = best_peak.min(time(clock, &mut || {
                 black_box(chain());
             }));
         }
         // A chain of dependent multiply-adds takes 4 cycles each on every core since Zen 3 and Skylake.
         let cycle = best_peak / (CHAIN as f64 * 4.0);
         let per_cycle = |seconds: f64| flops / (seconds / cycle);
-        print!("{name:<34}{:>12.1}{:>12.2}", best * 1e6, per_cycle(best));
+        print!("{name:<34}{:>12.1}{:>12.2}{:>8.1}", best * 1e6, per_cycle(best), bytes / best / 1e9);
         if rival.is_some() {
             print!("{:>12.2}{:>8.2}", per_cycle(best_rival), best_rival / best);
         }
@@ -197,16 +279,34 @@ fn chain() -> f32 {
 }
 
 /// Seconds per call, over enough calls to see.
-fn time(f: &mut dyn FnMut()) -> f64 {
-    let start = Instant::now();
+fn time(clock: fn() -> f64, f: &mut dyn FnMut()) -> f64 {
+    let start = clock();
     f();
-    let once = start.elapsed().as_secs_f64();
+    let once = clock() - start;
     let count = ((100e-6 / once.max(1e-9)) as usize).clamp(1, 1000);
-    let start = Instant::now();
+    let start = clock();
     for _ in 0..count {
         f();
     }
-    start.elapsed().as_secs_f64() / count as f64
+    (clock() - start) / count as f64
+}
+
+/// Seconds of a clock of the system.
+fn seconds_of(clock: libc::clockid_t) -> f64 {
+    let mut t = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: a valid place for the result.
+    unsafe { libc::clock_gettime(clock, &raw mut t) };
+    t.tv_sec as f64 + t.tv_nsec as f64 * 1e-9
+}
+
+/// Time on the wall, which is what counts with several threads.
+fn wall() -> f64 {
+    seconds_of(libc::CLOCK_MONOTONIC)
+}
+
+/// Time of this thread on a core: what other processes take of it does not count.
+fn own() -> f64 {
+    seconds_of(libc::CLOCK_THREAD_CPUTIME_ID)
 }
 
 /// Floats that start at a cache line.

@@ -165,7 +165,7 @@ pub struct Plan {
 pub struct InputSlot {
     /// Name of the model input or of the loss target.
     pub name: String,
-    /// Whether it is a model input or a loss target.
+    /// Why it is read.
     pub role: InputRole,
     /// Shape without the batch.
     pub shape: Vec<Dim>,
@@ -178,6 +178,8 @@ pub enum InputRole {
     Data,
     /// Compared with an output by a loss.
     Target,
+    /// Numbers of real steps of the samples of the target of this name, one a sample: what is behind them is padding.
+    Lengths,
     /// A buffer of u32 words that the executor fills itself: seed, number of updates done so far, then the value of
     /// every symbol in table order.
     Control,
@@ -283,6 +285,14 @@ pub enum LibCall {
         ta: bool,
         /// b is transposed.
         tb: bool,
+    },
+    /// A [`LibCall::MatMul`] or a [`LibCall::ConvForward`] without groups, a vector added to each row of its result, and
+    /// max(x, 0) with `relu` (NaN stays NaN); buffers those of the call with the vector before the result.
+    Biased {
+        /// The call.
+        call: Box<LibCall>,
+        /// Whether negative results become 0.
+        relu: bool,
     },
     /// Cross-correlation; buffers x `[n,spatial…,cin]`, w `[k…,cin,cout]`, y `[n,out…,cout]`.
     ConvForward(ConvGeometry),

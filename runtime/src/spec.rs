@@ -47,6 +47,17 @@ pub struct RateSpec {
     pub source: Option<String>,
     /// `schedule: plateau`.
     pub plateau: Option<PlateauSpec>,
+    /// `accumulate`, where several batches make one update.
+    pub accumulate: Option<AccumulateSpec>,
+}
+
+/// Several batches make one update, whose gradient is the mean of theirs; at the end of an epoch fewer will do.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct AccumulateSpec {
+    /// The scalar state that counts batches since the last update.
+    pub batches: String,
+    /// The scalar state that is not 0 when this batch makes an update in any case.
+    pub last: String,
 }
 
 /// The learning rate drops when the loss does not: multiplied by `factor` after `patience` epochs without a new lowest
@@ -89,6 +100,17 @@ pub struct OutputSpec {
     pub loss_reads: Vec<String>,
     /// What tests and validation measure beside the loss.
     pub metrics: Vec<MetricSpec>,
+    /// Whether the blank of its `ctc` loss is class 0, with label 0 behind it; otherwise it is the last class.
+    pub blank_first: bool,
+}
+
+impl OutputSpec {
+    /// Name of the result of the test step that tells, where labels are measured, how many frames of each sample are
+    /// real.
+    #[must_use]
+    pub fn frames(name: &str) -> String {
+        format!("{name}:frames")
+    }
 }
 
 /// A measure of a whole data set.
@@ -110,6 +132,21 @@ pub enum MetricSpec {
     Mae,
     /// Coefficient of determination: 1 − Σ(prediction − truth)² / Σ(truth − mean truth)².
     R2,
+    /// Labels that must be inserted, removed and replaced to make the truth of the prediction, per label of the truth.
+    Cer,
+    /// The same of words: what stands between labels of this number, or single labels.
+    Wer(Option<u64>),
+}
+
+/// What a metric looks at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Measured {
+    /// Classes.
+    Classes,
+    /// Numbers that are to be met.
+    Numbers,
+    /// Sequences of labels without known places.
+    Labels,
 }
 
 impl MetricSpec {
@@ -125,13 +162,19 @@ impl MetricSpec {
             MetricSpec::Accuracy => "accuracy".to_owned(),
             MetricSpec::Mae => "mae".to_owned(),
             MetricSpec::R2 => "r2".to_owned(),
+            MetricSpec::Cer => "cer".to_owned(),
+            MetricSpec::Wer(_) => "wer".to_owned(),
         }
     }
 
-    /// Whether it measures numbers; the others measure classes.
+    /// What it looks at.
     #[must_use]
-    pub fn is_regression(self) -> bool {
-        matches!(self, MetricSpec::Mae | MetricSpec::R2)
+    pub fn measures(self) -> Measured {
+        match self {
+            MetricSpec::Mae | MetricSpec::R2 => Measured::Numbers,
+            MetricSpec::Cer | MetricSpec::Wer(_) => Measured::Labels,
+            _ => Measured::Classes,
+        }
     }
 }
 

@@ -240,6 +240,5 @@ fn a_profile_has_a_row_per_launch() {
     let rows = e.profile(StepKind::Train, 8, &[&x, &t], 0, 0).expect("runs");
     let names: Vec<&str> = rows.iter().map(|r| r.name.as_str()).collect();
     assert_eq!(names, ["matmul", "bias_relu", "loss", "loss_grad", "matmul", "update"]);
-    assert_eq!(rows[0].flops, 2.0 * 8.0 * (INS * OUTS) as f64);
     assert!(rows.iter().all(|r| r.seconds >= 0.0 && r.layer == Some(0)));
 }

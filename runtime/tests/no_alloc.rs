@@ -104,6 +104,11 @@ fn a_warm_step_allocates_nothing() {
             run(if i % 5 == 0 { 100 } else { 512 }, i);
         }
         assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0);
+        // Samples of different lengths make batches of many sizes.
+        (1..=60).for_each(|n| run(n, 50));
+        let before = ALLOCATIONS.load(Ordering::SeqCst);
+        (1..=60).rev().for_each(|n| run(n, 51));
+        assert_eq!(ALLOCATIONS.load(Ordering::SeqCst) - before, 0);
 
         let mut e = Executor::new(conv_program(), code(), threads).expect("valid");
         let image = SIDE * SIDE * CHANNELS[0];

@@ -97,6 +97,9 @@ fn install_panic_hook() {
         let text = info.payload().downcast_ref::<&str>().copied().map(str::to_owned);
         let text = text.or_else(|| info.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
         internal_error(&format!("{text}{place}"));
+        if cfg!(panic = "abort") {
+            std::process::exit(i32::from(INTERNAL));
+        }
     }));
 }
 

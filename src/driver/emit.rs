@@ -138,31 +138,38 @@ fn call_text(call: &Call, p: &Program) -> String {
             let name = p.kernels.get(*kernel as usize).map_or("?", |k| k.name.as_str());
             format!("kernel @{name} extent={} grain={grain} cost={}", d(extent), d(cost))
         }
-        Call::Lib(LibCall::MatMul { batch, m, n, k, ta, tb }) => {
+        Call::Lib(call) => lib_text(call, p),
+    }
+}
+
+fn lib_text(call: &LibCall, p: &Program) -> String {
+    let d = |d: &Dim| d.display(&p.symbols).to_string();
+    match call {
+        LibCall::Biased { call, relu } => {
+            format!("{} bias{}", lib_text(call, p), if *relu { " relu" } else { "" })
+        }
+        LibCall::MatMul { batch, m, n, k, ta, tb } => {
             let t = |on: &bool, name: &'static str| if *on { name } else { "" };
             format!("matmul batch={} m={} n={} k={}{}{}", d(batch), d(m), d(n), d(k), t(ta, " ta"), t(tb, " tb"))
         }
-        Call::Lib(LibCall::Softmax { rows, cols, log }) => {
+        LibCall::Softmax { rows, cols, log } => {
             format!("{} rows={} cols={}", if *log { "log_softmax" } else { "softmax" }, d(rows), d(cols))
         }
-        Call::Lib(LibCall::ArgMax { rows, cols }) => format!("argmax rows={} cols={}", d(rows), d(cols)),
-        Call::Lib(LibCall::Positions { len }) => format!("positions len={}", d(len)),
-        Call::Lib(LibCall::Concat { outer, inner, parts }) => {
+        LibCall::ArgMax { rows, cols } => format!("argmax rows={} cols={}", d(rows), d(cols)),
+        LibCall::Positions { len } => format!("positions len={}", d(len)),
+        LibCall::Concat { outer, inner, parts } => {
             let parts: Vec<String> = parts.iter().map(d).collect();
             format!("concat outer={} parts=[{}] inner={}", d(outer), parts.join(", "), d(inner))
         }
-        Call::Lib(
-            call
-            @ (LibCall::Slice { outer, inner, size, start, len } | LibCall::Pad { outer, inner, size, start, len }),
-        ) => {
+        LibCall::Slice { outer, inner, size, start, len } | LibCall::Pad { outer, inner, size, start, len } => {
             let start: Vec<String> = start.iter().map(d).collect();
             let (name, start) = (kur_runtime::cpu::name(call), start.join(" + "));
             let start = if start.is_empty() { "0" } else { &start };
             format!("{name} outer={} size={} start={start} len={} inner={}", d(outer), d(size), d(len), d(inner))
         }
-        Call::Lib(call @ (LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width })) => {
+        LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width } => {
             format!("{} count={} rows={rows} width={width}", kur_runtime::cpu::name(call), d(count))
         }
-        Call::Lib(call) => kur_runtime::cpu::name(call).to_owned(),
+        _ => kur_runtime::cpu::name(call).to_owned(),
     }
 }

@@ -4,14 +4,16 @@ use kur_runtime::data::{self, ProbedSource, Role, TargetHint, with_file};
 use kur_runtime::dim::{Dim, DimSum, SymbolTable};
 use kur_runtime::error::Error;
 use kur_runtime::plan::{ALIGN, BufInfo, KernelInfo, LayerInfo, Plan, Program, StateSpec};
-use kur_runtime::spec::{InputSpec, OutputSpec, PlateauSpec, RateSpec, RunSpec, SectionSpec, SupplierSpec};
+use kur_runtime::spec::{
+    AccumulateSpec, InputSpec, OutputSpec, PlateauSpec, RateSpec, RunSpec, SectionSpec, SupplierSpec,
+};
 
 use super::{Step, Stop};
 use crate::diag::SourceMap;
 use crate::ir::kernel::{BufDecl, Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
 use crate::model::types::{
-    Curve, DataShape, Kurfile, LayerKind, Need, Optimizer, PLATEAU, PLATEAU_SEEN, data_sections,
+    BATCHES, Curve, DataShape, Kurfile, LAST_BATCH, LayerKind, Need, Optimizer, PLATEAU, PLATEAU_SEEN, data_sections,
 };
 use crate::shapes::Shapes;
 
@@ -224,6 +226,7 @@ fn run_spec(kurfile: &Kurfile, shapes: &Shapes, infer: &Lowered) -> RunSpec {
             loss: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.kind.word().to_owned()),
             loss_reads: loss_reads(kurfile, i),
             metrics: kurfile.losses.iter().find(|l| l.output == i).map(|l| l.metrics.clone()).unwrap_or_default(),
+            blank_first: kurfile.losses.iter().any(|l| l.output == i && l.ctc.as_ref().is_some_and(|c| c.warp)),
         })
         .collect();
     let train = kurfile.train.as_ref();
@@ -258,7 +261,9 @@ fn rate_spec(kurfile: &Kurfile) -> RateSpec {
         }),
         _ => None,
     };
-    RateSpec { source: kurfile.rate_source().map(str::to_owned), plateau }
+    let accumulate = (optimizer(kurfile).accumulate > 1)
+        .then(|| AccumulateSpec { batches: BATCHES.to_owned(), last: LAST_BATCH.to_owned() });
+    RateSpec { source: kurfile.rate_source().map(str::to_owned), plateau, accumulate }
 }
 
 /// Work and buffers of a kernel, for reports.

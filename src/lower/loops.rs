@@ -9,7 +9,7 @@ use kur_runtime::dim::{BATCH, Dim, Sym};
 
 use crate::ir::graph::{Graph, NodeId};
 use crate::ir::kernel::{
-    Access, BufDecl, BufId, IdxId, Index, Kernel, LoopMode, Operand, Scalar, ScalarOp, Stmt, ValId,
+    Access, BufDecl, BufId, IdxId, Index, Kernel, LoopMode, Operand, ReduceOp, Scalar, ScalarOp, Stmt, ValId,
 };
 use crate::ir::op::{Control, Op};
 use crate::passes::fuse::{Cluster, ClusterKind, iteration_shape, root};
@@ -42,11 +42,12 @@ const GRAIN: u64 = 64;
 /// Lowers a loop or reduction cluster. `target` says which outputs replace which state in place.
 pub(super) fn lower(g: &Graph, cluster: &Cluster, target: &dyn Fn(NodeId) -> Option<u32>) -> Nest {
     let shape = iteration_shape(g, cluster).to_vec();
-    let reduce = match cluster.kind {
-        ClusterKind::Reduce => cluster.nodes.iter().copied().find(|id| matches!(g.node(*id).op, Op::Reduce { .. })),
-        _ => None,
+    let is_reduce = |id: &NodeId| matches!(g.node(*id).op, Op::Reduce { .. });
+    let reductions: Vec<NodeId> = match cluster.kind {
+        ClusterKind::Reduce => cluster.nodes.iter().copied().filter(is_reduce).collect(),
+        _ => Vec::new(),
     };
-    let reduced: Vec<bool> = match reduce.map(|r| &g.node(r).op) {
+    let reduced: Vec<bool> = match reductions.first().map(|r| &g.node(*r).op) {
         Some(Op::Reduce { axes, .. }) => (0..shape.len()).map(|i| axes.contains(&i)).collect(),
         _ => vec![false; shape.len()],
     };
@@ -63,13 +64,10 @@ pub(super) fn lower(g: &Graph, cluster: &Cluster, target: &dyn Fn(NodeId) -> Opt
         body: Vec::new(),
         indices: Vec::new(),
     };
-    e.find_accesses(&shape, reduce);
+    e.find_accesses(&shape, &reductions);
     let axes = collapse(&shape, &reduced, &e.accesses);
     e.indices = (0..axes.len()).map(|i| IdxId(u32::try_from(i).unwrap_or(u32::MAX))).collect();
-    match reduce {
-        None => e.elementwise(&axes),
-        Some(r) => e.reduction(r, &axes),
-    }
+    if reductions.is_empty() { e.elementwise(&axes) } else { e.reduction(&reductions, &axes) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -87,6 +85,20 @@ struct Axis {
     last: usize,
     extent: Dim,
     reduced: bool,
+}
+
+/// Whether sums are kept in memory, a row of them for each iteration of the outer loops: where a reduction keeps the
+/// innermost axis and another one. Its source is then read in the order in which it lies in memory.
+fn sums_in_memory(axes: &[Axis]) -> bool {
+    axes.last().is_some_and(|a| !a.reduced) && axes.iter().filter(|a| !a.reduced).count() > 1
+}
+
+/// The axes from the outermost loop to the innermost: kept axes are outside of reduced ones, whatever their place in the
+/// shape, but for the row of sums.
+fn loop_order(axes: &[Axis]) -> Vec<usize> {
+    let (mut kept, reduced): (Vec<usize>, Vec<usize>) = (0..axes.len()).partition(|i| !axes[*i].reduced);
+    let row = if !reduced.is_empty() && sums_in_memory(axes) { kept.pop() } else { None };
+    kept.into_iter().chain(reduced).chain(row).collect()
 }
 
 /// Row-major strides of a shape.
@@ -153,7 +165,7 @@ impl Emitter<'_> {
     }
 
     /// Lists every load, store and draw with its strides, so that axes collapse only where all of them allow it.
-    fn find_accesses(&mut self, shape: &[Dim], reduce: Option<NodeId>) {
+    fn find_accesses(&mut self, shape: &[Dim], reductions: &[NodeId]) {
         for id in &self.cluster.nodes {
             let node = self.g.node(*id);
             if matches!(node.op, Op::Random { .. }) {
@@ -175,7 +187,7 @@ impl Emitter<'_> {
             }
         }
         for id in &self.cluster.outputs {
-            let s = if reduce == Some(*id) { strides(self.g.shape(*id), shape) } else { row_major(shape) };
+            let s = if reductions.contains(id) { strides(self.g.shape(*id), shape) } else { row_major(shape) };
             self.accesses.insert(Touch::Store(*id), s);
         }
     }
@@ -184,12 +196,11 @@ impl Emitter<'_> {
         let zero = Vec::new();
         let s = self.accesses.get(&what).unwrap_or(&zero);
         let mut index = Index::default();
-        // Kept axes are the outer loops, whatever their place in the shape.
-        let (kept, reduced): (Vec<_>, Vec<_>) = axes.iter().zip(&self.indices).partition(|(a, _)| !a.reduced);
-        for (axis, idx) in kept.into_iter().chain(reduced) {
+        for i in loop_order(axes) {
+            let (axis, idx) = (&axes[i], self.indices[i]);
             let stride = s.get(axis.last).copied().unwrap_or(Dim::constant(0));
             if stride != Dim::constant(0) {
-                index.terms.push((*idx, stride));
+                index.terms.push((idx, stride));
             }
         }
         index
@@ -368,34 +379,33 @@ impl Emitter<'_> {
         }
     }
 
-    fn reduction(mut self, reduce: NodeId, axes: &[Axis]) -> Nest {
-        let node = self.g.node(reduce);
-        let Op::Reduce { op, .. } = node.op else { unreachable!("a reduction cluster holds a reduction") };
-        let mut value = self.operand(node.args[0], axes);
-        let ops = self.body.len() as u64 + 1;
-        let rows = axes.last().is_none_or(|a| a.reduced);
-        let mut innermost = true;
-        for (axis, idx) in axes.iter().zip(self.indices.clone()).rev() {
-            if !axis.reduced {
-                continue;
-            }
-            let body = std::mem::take(&mut self.body);
-            let result = self.fresh();
-            self.body.push(Stmt::Reduce {
-                idx,
-                extent: axis.extent,
-                vector: rows && innermost,
-                accs: vec![(op, result)],
-                body,
-                yields: vec![value],
-            });
-            innermost = false;
-            value = Operand::Val(result);
+    /// Reductions over the same axes, and the loop nodes among the outputs, stored where they are computed.
+    fn reduction(mut self, reductions: &[NodeId], axes: &[Axis]) -> Nest {
+        let mut ops = Vec::with_capacity(reductions.len());
+        let mut values = Vec::with_capacity(reductions.len());
+        for id in reductions {
+            let node = self.g.node(*id);
+            let Op::Reduce { op, .. } = node.op else { unreachable!("the caller lists reductions") };
+            ops.push(op);
+            values.push(self.operand(node.args[0], axes));
         }
-        self.store(reduce, value, axes);
-        let mut body = std::mem::take(&mut self.body);
+        let stored: Vec<NodeId> = self.cluster.outputs.iter().copied().filter(|id| !reductions.contains(id)).collect();
+        let stored: Vec<(NodeId, Operand)> = stored.into_iter().map(|id| (id, self.operand(id, axes))).collect();
+        for (id, value) in stored {
+            self.store(id, value, axes);
+        }
+        let work = (self.body.len() + reductions.len()) as u64;
         let kept: Vec<usize> = (0..axes.len()).filter(|i| !axes[*i].reduced).collect();
-        for (k, i) in kept.iter().enumerate().rev() {
+        let rows = axes.last().is_none_or(|a| a.reduced);
+        let in_memory = sums_in_memory(axes);
+        if in_memory {
+            self.add_in_memory(reductions, &ops, &values, axes);
+        } else {
+            self.add_in_registers(reductions, &ops, values, axes, rows);
+        }
+        let mut body = std::mem::take(&mut self.body);
+        let outer = if in_memory { &kept[..kept.len() - 1] } else { &kept[..] };
+        for (k, i) in outer.iter().enumerate().rev() {
             let last = k + 1 == kept.len() && !rows;
             let mode = match (k, last) {
                 (0, true) => LoopMode::ParallelVector,
@@ -410,8 +420,61 @@ impl Emitter<'_> {
         let inner: Vec<Dim> = (0..axes.len()).filter(|i| Some(*i) != first).map(|i| axes[i].extent).collect();
         // Columns are taken in blocks of a cache line of floats.
         let grain = if kept.len() == 1 && !rows { 16 } else { 1 };
-        let cost = Dim::product(&inner).times(Dim::constant(ops));
+        let cost = Dim::product(&inner).times(Dim::constant(work));
         self.finish(body, kept.is_empty(), extent, grain, cost)
+    }
+
+    /// Puts the reduced loops around the body and stores the sums behind them.
+    fn add_in_registers(
+        &mut self,
+        reductions: &[NodeId],
+        ops: &[ReduceOp],
+        mut values: Vec<Operand>,
+        axes: &[Axis],
+        rows: bool,
+    ) {
+        let mut innermost = true;
+        for (axis, idx) in axes.iter().zip(self.indices.clone()).rev() {
+            if !axis.reduced {
+                continue;
+            }
+            let body = std::mem::take(&mut self.body);
+            let accs: Vec<_> = ops.iter().map(|op| (*op, self.fresh())).collect();
+            let sums = accs.iter().map(|(_, v)| Operand::Val(*v)).collect();
+            let yields = std::mem::replace(&mut values, sums);
+            self.body.push(Stmt::Reduce { idx, extent: axis.extent, vector: rows && innermost, accs, body, yields });
+            innermost = false;
+        }
+        for (id, value) in reductions.iter().zip(values) {
+            self.store(*id, value, axes);
+        }
+    }
+
+    /// Adds the values to a row of sums that was cleared before, inside the reduced loops.
+    fn add_in_memory(&mut self, reductions: &[NodeId], ops: &[ReduceOp], values: &[Operand], axes: &[Axis]) {
+        let (row, columns) = (axes.len() - 1, axes.last().map_or(Dim::ONE, |a| a.extent));
+        let first = IdxId(u32::try_from(self.indices.len()).unwrap_or(u32::MAX));
+        let mut clear = Vec::with_capacity(reductions.len());
+        for ((id, op), value) in reductions.iter().zip(ops).zip(values) {
+            let buf = self.buffer(Buffer::Value(*id), Access::In);
+            let sum = self.fresh();
+            let index = self.index(Touch::Store(*id), axes);
+            let mut start = index.clone();
+            for (idx, _) in start.terms.iter_mut().filter(|(idx, _)| *idx == self.indices[row]) {
+                *idx = first;
+            }
+            clear.push(Stmt::Store { buf, index: start, value: Operand::Lit(op.neutral()) });
+            self.body.push(Stmt::Load { val: sum, buf, index });
+            let new = self.let_(op.combine(), vec![Operand::Val(sum), *value]);
+            self.store(*id, new, axes);
+        }
+        let mut body = std::mem::take(&mut self.body);
+        body = vec![Stmt::For { idx: self.indices[row], extent: columns, mode: LoopMode::Vector, body }];
+        for (axis, idx) in axes.iter().zip(&self.indices).rev().filter(|(a, _)| a.reduced) {
+            body = vec![Stmt::For { idx: *idx, extent: axis.extent, mode: LoopMode::Serial, body }];
+        }
+        self.body.push(Stmt::For { idx: first, extent: columns, mode: LoopMode::Vector, body: clear });
+        self.body.extend(body);
     }
 
     fn finish(self, body: Vec<Stmt>, bare: bool, extent: Dim, grain: u64, cost: Dim) -> Nest {

@@ -108,7 +108,9 @@ pub fn schedule(g: &Graph, level: OptLevel, states: &StateLayout, kernels: &mut 
     let mut drafts: Vec<Draft> = Vec::new();
     for c in order {
         let cluster = &clusters[c];
-        let layer = cluster.nodes.last().and_then(|id| g.node(*id).layer).map(|l| l.0);
+        // A call belongs to the layer of its product, whatever it does to the result.
+        let named = if cluster.kind == ClusterKind::Library { cluster.nodes.first() } else { cluster.nodes.last() };
+        let layer = named.and_then(|id| g.node(*id).layer).map(|l| l.0);
         drafts.push(match cluster.kind {
             ClusterKind::Library => library(g, cluster, layer),
             ClusterKind::Loop | ClusterKind::Reduce => {
@@ -279,7 +281,8 @@ fn order(
             }
         }
     }
-    debug_assert_eq!(out.len(), n, "clusters form a cycle");
+    // A launch that is left out would be a wrong program.
+    assert_eq!(out.len(), n, "clusters form a cycle");
     out
 }
 
@@ -456,7 +459,15 @@ fn library(g: &Graph, cluster: &Cluster, layer: Option<u32>) -> Draft {
         }
     };
     let mut buffers: Vec<Buffer> = args.iter().map(|i| buffer_of(g, node.args[*i], &|_| None)).collect();
-    buffers.push(Buffer::Value(id));
+    let call = match cluster.nodes[1..] {
+        [] => call,
+        [add, ..] => {
+            let bias = g.node(add).args.iter().find(|a| root(g, **a) != id).copied().unwrap_or(add);
+            buffers.push(buffer_of(g, bias, &|_| None));
+            LibCall::Biased { call: Box::new(call), relu: cluster.nodes.len() > 2 }
+        }
+    };
+    buffers.push(Buffer::Value(cluster.nodes.last().copied().unwrap_or(id)));
     Draft { call: Call::Lib(call), buffers, layer }
 }
 

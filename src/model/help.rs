@@ -119,6 +119,12 @@ fn losses() -> String {
     let own = |k: &&Key| !loss::RULES.iter().any(|r| r.keys.contains(&k.name));
     out += "\n# keys of every loss\n\n";
     loss::KEYS.iter().filter(own).for_each(|k| key(&mut out, k, None, 0));
+    out += "\n# metrics\n\n";
+    for m in &loss::MEASURES {
+        let _ = writeln!(out, "- `{}`: {}", m.word, m.doc);
+    }
+    keys(&mut out, loss::ARGUED, 0);
+    out += "\n```yaml\nloss:\n  - {target: y, name: categorical_crossentropy, metrics: [accuracy, {top_k: 5}]}\n```\n";
     out
 }
 

@@ -9,6 +9,7 @@ mod dce;
 pub mod fuse;
 mod optimizer;
 pub mod pipeline;
+mod split_sums;
 
 use std::time::Duration;
 
@@ -72,6 +73,11 @@ pub const REGISTRY: &[Pass] = &[
     },
     Pass { name: "cse", summary: "merges nodes that compute the same value", run: cse::run },
     Pass { name: "dce", summary: "removes nodes that no result needs", run: dce::run },
+    Pass {
+        name: "split-sums",
+        summary: "cuts sums over the batch and further axes in two, the further axes first",
+        run: split_sums::run,
+    },
 ];
 
 /// Finds a pass by name.

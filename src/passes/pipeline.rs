@@ -30,6 +30,11 @@ pub const SIMPLIFY: &[&str] = &[
     "dce",
 ];
 
+/// Names of the passes that prepare fusion, in order.
+pub const PREPARE: &[&str] = &[
+    "split-sums", // behind the simplifier, which merges sums
+];
+
 /// More rounds than any real graph needs; reached only by rules that undo each other.
 const MAX_ROUNDS: usize = 16;
 
@@ -69,6 +74,11 @@ pub fn run(
         }
         if !changed {
             break;
+        }
+    }
+    if level == OptLevel::Full {
+        for name in PREPARE {
+            one(name, graph)?;
         }
     }
     Ok(())

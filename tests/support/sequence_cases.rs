@@ -81,6 +81,44 @@ loss: [{target: y, name: mean_squared_error}]
 ",
     ),
     (
+        "losses of sequences",
+        "
+model:
+  - {input: {shape: [null, 4]}, name: x}
+  - {dense: 17, name: trunk}
+  - {dense: 3, name: squares, sink: yes}
+  - {dense: 1, inputs: trunk, name: sizes, sink: yes}
+  - {dense: 5, inputs: trunk, name: bounded, sink: yes}
+  - {dense: 2, inputs: trunk}
+  - {activation: sigmoid, name: answers, sink: yes}
+  - {dense: 2, inputs: trunk}
+  - {activation: hard_sigmoid, name: clipped, sink: yes}
+  - {dense: 3, inputs: trunk}
+  - {activation: sigmoid, name: shares}
+loss:
+  - {target: squares, name: mean_squared_error}
+  - {target: sizes, name: mean_absolute_error, weight: 0.5}
+  - {target: bounded, name: huber, delta: 0.2}
+  - {target: answers, name: binary_crossentropy, class_weights: [1, 3]}
+  - {target: clipped, name: binary_crossentropy}
+  - {target: shares, name: categorical_crossentropy}
+",
+    ),
+    (
+        "classes of steps behind a stride",
+        "
+model:
+  - {input: {shape: [null, 3]}, name: x}
+  - {convolution: {kernels: 6, size: 3, strides: 2}}
+  - recurrent: {size: 7}
+  - dense: 4
+  - activation: softmax
+  - output: y
+train: {optimizer: {name: adam, accumulate: 1, clip: {norm: 0.5}}}
+loss: [{target: y, name: categorical_crossentropy, label_smoothing: 0.1, metrics: [f1]}]
+",
+    ),
+    (
         "ctc behind a stride",
         "
 model:

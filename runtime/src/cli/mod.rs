@@ -214,6 +214,9 @@ pub fn main<E: Engine>(open: impl FnOnce(Option<usize>) -> Result<(E, About)>) -
         let place = info.location().map_or_else(String::new, |l| format!(" ({}:{})", l.file(), l.line()));
         let text = info.payload_as_str().unwrap_or("a broken invariant");
         Console::system(json).error(&Error::internal(format!("{text}{place}")));
+        if cfg!(panic = "abort") {
+            std::process::exit(i32::from(Exit::Internal.code()));
+        }
     }));
     let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let mut console = Console::system(json);

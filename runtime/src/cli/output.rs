@@ -2,12 +2,14 @@
 //!
 //! A scalar output is the column `NAME`, a vector `NAME_0…`, a class output the class name in `NAME` and, on request,
 //! `NAME_p_CLASS`; the truth stands beside it as `truth_NAME`. Values of scaled columns are in the column's own units.
+//! Where samples differ in length, each has its own steps in JSON lines; arrays are filled up with zeros, and
+//! `NAME_lengths` says how many steps of each row are real.
 
 use std::path::Path;
 
 use serde_json::{Map, Value};
 
-use crate::data::arrays::numpy::npy;
+use crate::data::arrays::numpy::{npy, npy_counts};
 use crate::data::arrays::zip;
 use crate::data::{Dataset, Encoding, Learned, Source};
 use crate::error::{Error, Exit, Result};
@@ -115,6 +117,23 @@ impl Gathered {
     }
 }
 
+impl Gathered {
+    /// How long the first axis of each row is.
+    fn lengths(&self) -> Vec<u8> {
+        let length = |s: &Vec<u64>| s.first().map_or(0, |n| u32::try_from(*n).unwrap_or(u32::MAX));
+        npy_counts(&self.shapes.iter().map(length).collect::<Vec<u32>>())
+    }
+}
+
+/// Whether a truth can stand beside an output.
+pub(super) fn same_shape(truth: &Source, output: &OutputSpec) -> bool {
+    if output.shape.contains(&0) {
+        return truth.shape.len() == output.shape.len();
+    }
+    let width: usize = output.shape.iter().map(|d| usize::try_from(*d).unwrap_or(usize::MAX)).product();
+    truth.width() == width
+}
+
 impl<'a> Table<'a> {
     /// The table of `outputs`. With `truth`, sources of the data that bear an output's name stand beside it.
     pub(super) fn new(
@@ -132,9 +151,7 @@ impl<'a> Table<'a> {
                 let width = o.shape.iter().map(|d| usize::try_from(*d).unwrap_or(usize::MAX)).product();
                 let classes = learned.classes(&o.name).filter(|c| c.len() == width);
                 let scales = scales(learned, &o.name, width);
-                let variable = o.shape.contains(&0);
-                let same = |s: &Source| if variable { s.shape.len() == o.shape.len() } else { s.width() == width };
-                let truth = data.get(&o.name).filter(|s| truth && same(s));
+                let truth = data.get(&o.name).filter(|s| truth && same_shape(s, o));
                 let (name, shape) = (o.name.clone(), o.shape.as_slice());
                 Column { name, width, shape, classes, proba: proba && classes.is_some(), scales, truth }
             })
@@ -164,25 +181,39 @@ impl<'a> Table<'a> {
         }
     }
 
-    /// Adds rows of the data set. `results` holds one slice per output, `shapes` what a row of each looks like.
-    pub(super) fn rows_of(&mut self, rows: &[u32], results: &[&[f32]], shapes: &[Vec<u64>], out: &mut String) {
+    /// Adds rows of the data set. `results` holds one slice per output, padded to one shape for all rows; `shape_of` is
+    /// the own shape of an output for a row, which may be shorter in the first axis.
+    pub(super) fn rows_of(
+        &mut self,
+        rows: &[u32],
+        results: &[&[f32]],
+        shape_of: &dyn Fn(usize, u32) -> Vec<u64>,
+        out: &mut String,
+    ) {
         for (i, row) in rows.iter().enumerate() {
             self.skip_dropped(out);
             if self.format == Format::Npz {
-                let columns = self.columns.iter().zip(results).zip(shapes);
-                for (((column, values), shape), (given, truth)) in columns.zip(&mut self.arrays) {
+                let columns = self.columns.iter().zip(results).enumerate();
+                for ((k, (column, values)), (given, truth)) in columns.zip(&mut self.arrays) {
                     let width = values.len() / rows.len();
-                    column.numbers(&values[i * width..(i + 1) * width], shape, *row as usize, given, truth);
+                    let values = &values[i * width..(i + 1) * width];
+                    if column.width == 0 {
+                        let shape = shape_of(k, *row);
+                        column.own_numbers(&values[..elements(&shape)], shape, *row as usize, given, truth);
+                        continue;
+                    }
+                    column.numbers(values, *row as usize, given, truth);
                 }
                 self.position += 1;
                 continue;
             }
             self.row.clear();
-            for ((column, values), shape) in self.columns.iter().zip(results).zip(shapes) {
+            for (k, (column, values)) in self.columns.iter().zip(results).enumerate() {
                 let width = values.len() / rows.len();
                 let values = &values[i * width..(i + 1) * width];
                 if column.width == 0 {
-                    column.nested(values, shape, *row as usize, &mut self.row);
+                    let shape = shape_of(k, *row);
+                    column.nested(&values[..elements(&shape)], &shape, *row as usize, &mut self.row);
                     continue;
                 }
                 column.row(values, *row as usize, &mut self.row);
@@ -196,16 +227,23 @@ impl<'a> Table<'a> {
         self.skip_dropped(out);
     }
 
-    /// Writes the archive: `NAME` and `truth_NAME`, the rows first, then the axes of the output.
+    /// Writes the archive: `NAME` and `truth_NAME`, the rows first, then the axes of the output; behind each its lengths,
+    /// where they are the rows' own.
     pub(super) fn archive(&self, out: &mut dyn std::io::Write) -> std::io::Result<()> {
         if self.format != Format::Npz {
             return Ok(());
         }
         let mut members = Vec::new();
         for (column, (given, truth)) in self.columns.iter().zip(&self.arrays) {
-            members.push((format!("{}.npy", column.name), given.array(self.position, column.shape)));
+            let mut push = |name: String, of: &Gathered| {
+                members.push((format!("{name}.npy"), of.array(self.position, column.shape)));
+                if column.shape.first() == Some(&0) {
+                    members.push((format!("{name}_lengths.npy"), of.lengths()));
+                }
+            };
+            push(column.name.clone(), given);
             if column.truth.is_some() {
-                members.push((format!("truth_{}.npy", column.name), truth.array(self.position, column.shape)));
+                push(format!("truth_{}", column.name), truth);
             }
         }
         zip::write(&members, out)
@@ -217,8 +255,12 @@ impl<'a> Table<'a> {
             self.dropped = &self.dropped[1..];
             if self.format == Format::Npz {
                 for (column, (given, truth)) in self.columns.iter().zip(&mut self.arrays) {
-                    given.values.extend(std::iter::repeat_n(f32::NAN, column.width));
-                    truth.values.extend(std::iter::repeat_n(f32::NAN, column.width));
+                    for array in [given, truth] {
+                        array.values.extend(std::iter::repeat_n(f32::NAN, column.width));
+                        if column.width == 0 {
+                            array.shapes.push(vec![0; column.shape.len()]);
+                        }
+                    }
                 }
                 self.position += 1;
                 continue;
@@ -273,17 +315,18 @@ impl Column<'_> {
         keys
     }
 
-    /// Appends the numbers of a row and, where there is one, of its truth, in the data's own units.
-    fn numbers(&self, values: &[f32], shape: &[u64], row: usize, given: &mut Gathered, truth: &mut Gathered) {
-        if self.width == 0 {
-            given.values.extend_from_slice(values);
-            given.shapes.push(shape.to_vec());
-            if let Some((own, shape)) = self.own_truth(row) {
-                truth.values.extend(own);
-                truth.shapes.push(shape);
-            }
-            return;
+    /// Appends a row of a shape of its own and, where there is one, its truth.
+    fn own_numbers(&self, values: &[f32], shape: Vec<u64>, row: usize, given: &mut Gathered, truth: &mut Gathered) {
+        given.values.extend_from_slice(values);
+        given.shapes.push(shape);
+        if let Some((own, shape)) = self.own_truth(row) {
+            truth.values.extend(own);
+            truth.shapes.push(shape);
         }
+    }
+
+    /// Appends the numbers of a row and, where there is one, of its truth, in the data's own units.
+    fn numbers(&self, values: &[f32], row: usize, given: &mut Gathered, truth: &mut Gathered) {
         let unscaled = |values: &[f32], out: &mut Vec<f32>| match self.scales.as_slice() {
             [] => out.extend_from_slice(values),
             scales => out.extend(values.iter().zip(scales).map(|(v, s)| s.unscale(*v))),
@@ -337,6 +380,11 @@ impl Column<'_> {
             None => out.extend(values.iter().zip(&self.scales).map(|(v, s)| number(s.unscale(*v)))),
         }
     }
+}
+
+/// Numbers in a shape.
+fn elements(shape: &[u64]) -> usize {
+    usize::try_from(shape.iter().product::<u64>()).unwrap_or(usize::MAX)
 }
 
 /// Numbers as nested lists of a shape.

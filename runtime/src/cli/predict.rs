@@ -2,19 +2,20 @@
 
 use std::io::{self, Write};
 
-use super::output::{Format, Table};
+use super::output::{Format, Table, same_shape};
 use super::test::needs_training;
 use super::{OutputArgs, no_statistics};
 use crate::atomic;
 use crate::data::batch::{Feeder, Flow};
 use crate::data::file::expand;
 use crate::data::order::{Order, fold_seed};
-use crate::data::{Dataset, Learned, Truth};
+use crate::data::{Dataset, Learned, Role, Truth};
 use crate::dim::{BATCH, Dim};
 use crate::error::{Error, Exit, Result};
 use crate::exec::StepKind;
 use crate::plan::ResultRole;
 use crate::spec::{RunSpec, SectionSpec};
+use crate::train::blame::{self, diverged, word};
 use crate::train::console::stdout_error;
 use crate::train::cx::{self, RunCx, Section};
 use crate::train::engine::Engine;
@@ -85,6 +86,9 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     for note in &data.notes {
         cx.console.note(note);
     }
+    for note in notes(&run, &data, job.truth) {
+        cx.console.note(&note);
+    }
     if format == Format::Csv
         && let Some(output) = run.outputs.iter().find(|o| o.shape.contains(&0))
     {
@@ -124,6 +128,30 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     ];
     cx.console.event(job.word, fields);
     Ok(())
+}
+
+/// What a reader of the table should know: samples that were filled up, truths that are not in it.
+fn notes(run: &RunSpec, data: &Dataset, truth: bool) -> Vec<String> {
+    let mut notes = Vec::new();
+    for input in &run.inputs {
+        let Some(steps) = input.shape.first().copied().filter(|s| *s > 0) else { continue };
+        let source = data.sources.iter().find(|s| s.role == Role::Input && s.name == input.name);
+        if source.is_some_and(|s| (0..data.rows).any(|row| s.shape.len() == input.shape.len() && s.length(row) < steps))
+        {
+            let name = &input.name;
+            notes.push(format!(
+                "samples of `{name}` that are shorter than the {steps} steps of the model are filled up with zeros, and the \
+                 outputs have all steps; with `shape: [null, …]` they have those of each sample"
+            ));
+        }
+    }
+    for output in run.outputs.iter().filter(|_| truth) {
+        if data.get(&output.name).is_some_and(|s| !same_shape(s, output)) {
+            let name = &output.name;
+            notes.push(format!("the truth of `{name}` has another shape than the output and is not written"));
+        }
+    }
+    notes
 }
 
 /// Why writing a table stopped.
@@ -168,6 +196,21 @@ fn to_file(path: &str, fill: impl FnOnce(&mut dyn Write) -> Result<usize, Failur
     }
 }
 
+/// The first output and row with a number that is not finite, padding aside.
+fn not_finite(rows: &[u32], values: &[&[f32]], shape_of: &dyn Fn(usize, u32) -> Vec<u64>) -> Option<(usize, u32, f32)> {
+    values.iter().enumerate().find_map(|(output, values)| {
+        if values.iter().all(|x| x.is_finite()) {
+            return None;
+        }
+        let width = values.len() / rows.len();
+        rows.iter().zip(values.chunks_exact(width.max(1))).find_map(|(row, values)| {
+            let own = usize::try_from(shape_of(output, *row).iter().product::<u64>()).unwrap_or(usize::MAX);
+            let bad = values.iter().take(own).find(|x| !x.is_finite())?;
+            Some((output, *row, *bad))
+        })
+    })
+}
+
 struct Live<'e, E> {
     engine: &'e mut E,
     bar: bool,
@@ -190,7 +233,7 @@ impl Pass<'_> {
         mut table: Table<'_>,
         out: &mut dyn Write,
     ) -> Result<usize, Failure> {
-        let plan = &live.engine.program().infer;
+        let plan = live.engine.program().infer.clone();
         let mut results = Vec::new();
         for output in &self.run.outputs {
             let index = plan.results.iter().position(|r| r.role == ResultRole::Output && r.name == output.name);
@@ -202,7 +245,16 @@ impl Pass<'_> {
         let dims: Vec<Vec<Dim>> =
             results.iter().map(|i| plan.results[*i].shape.iter().skip(1).copied().collect()).collect();
         let symbols = live.engine.program().symbols.clone();
-        let mut feeder = Feeder::new(&symbols, plan, self.data, self.learned, &self.section.provider)?;
+        let mut feeder = Feeder::new(live.engine.program(), &plan, self.data, self.learned, &self.section.provider)?;
+        // Where samples differ in length: the steps of each that are no padding.
+        let real: Vec<Option<Vec<u64>>> = dims
+            .iter()
+            .map(|d| {
+                let steps = d.first().copied().filter(|s| !s.is_const())?;
+                let rows = 0..u32::try_from(self.data.rows).unwrap_or(u32::MAX);
+                Some(rows.map(|row| feeder.own_size(steps, row)).collect())
+            })
+            .collect();
         let title = if self.word == "predict" { "Predicting" } else { "Evaluating" };
         let mut bar = Bar::new(live.bar, title.to_owned(), feeder.samples());
         let mut text = String::new();
@@ -219,7 +271,22 @@ impl Pass<'_> {
                 std::iter::once((BATCH, rows.len() as u64)).chain(batch.sizes().iter().copied()).collect();
             let sizes = symbols.values(&sizes);
             let shapes: Vec<Vec<u64>> = dims.iter().map(|d| d.iter().map(|d| d.eval(&sizes)).collect()).collect();
-            table.rows_of(rows, &values, &shapes, &mut text);
+            let shape_of = |output: usize, row: u32| -> Vec<u64> {
+                let mut shape = shapes[output].clone();
+                if let (Some(first), Some(steps)) = (shape.first_mut(), &real[output]) {
+                    *first = steps.get(row as usize).copied().unwrap_or(*first).min(*first);
+                }
+                shape
+            };
+            let bad = if self.word == "evaluate" { not_finite(rows, &values, &shape_of) } else { None };
+            if let Some((output, row, value)) = bad {
+                let row = self.data.original_row(row as usize) + 1;
+                let name = &self.run.outputs[output].name;
+                let message = format!("the output `{name}` is {} in row {row} of the data", word(f64::from(value)));
+                let cause = blame::inspect(engine, &plan, StepKind::Infer, batch, (self.seed, 0));
+                return Err(diverged(engine.program(), message, cause));
+            }
+            table.rows_of(rows, &values, &shape_of, &mut text);
             let written = out.write_all(text.as_bytes());
             text.clear();
             bar.update(table.rows() as u64, None);

@@ -5,6 +5,8 @@ use crate::data::batch::Feeder;
 use crate::data::order::{Order, fold_seed};
 use crate::data::{Encoding, Learned, Truth};
 use crate::error::{Error, Result};
+use crate::train::blame::{diverged, word};
+use crate::train::check::Broken;
 use crate::train::cx::{self, RunCx, Section};
 use crate::train::engine::Engine;
 use crate::train::metrics::fields;
@@ -37,14 +39,18 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &TestArgs) -> Result<()> {
         cx.console.note(note);
     }
     let plan = cx.engine.program().test.clone().ok_or_else(|| Error::internal("the program has no test step"))?;
-    let mut feeder = Feeder::new(&cx.engine.program().symbols, &plan, &data, &learned, &section.provider)?;
+    let mut feeder = Feeder::new(cx.engine.program(), &plan, &data, &learned, &section.provider)?;
     let mut order = Order::file(data.rows);
     let samples = feeder.samples();
     let live = cx.console.is_live();
     let seed = fold_seed(meta.as_ref().map_or(run.seed, |m| m.seed));
-    let metrics =
+    let tested =
         check::run(&mut cx.engine, &plan, &mut feeder, order.epoch(0), &learned, (seed, 0), "Testing", live, &cx.stop)?;
-    let metrics = metrics.unwrap_or_default();
+    if let Some(Broken { batch, loss, cause }) = tested.as_ref().and_then(|t| t.broken.as_ref()) {
+        let message = format!("the loss of the test is {} in batch {batch}", word(*loss));
+        return Err(diverged(cx.engine.program(), message, cause.clone()));
+    }
+    let metrics = tested.map(|t| t.metrics).unwrap_or_default();
     if cx.console.is_json() {
         let head = [("samples".to_owned(), samples.into()), ("weights".to_owned(), shown.into())];
         cx.console.event("test", head.into_iter().chain(fields("", &metrics)));

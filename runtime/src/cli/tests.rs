@@ -286,13 +286,14 @@ fn class_outputs_vectors_and_left_out_rows() {
         loss: None,
         loss_reads: Vec::new(),
         metrics: Vec::new(),
+        blank_first: false,
     };
     let outputs = [output("kind"), output("pos")];
     let render = |format, proba, truth| {
         let mut table = Table::new(format, None, &outputs, &data, &learned, proba, truth);
         let mut text = String::new();
         table.header(&mut text);
-        table.rows_of(&[0, 1], &[&[0.25, 0.75, 0.5, 0.5], &[1.5, 0.0, -1.0, 2.0]], &[vec![2], vec![2]], &mut text);
+        table.rows_of(&[0, 1], &[&[0.25, 0.75, 0.5, 0.5], &[1.5, 0.0, -1.0, 2.0]], &|_, _| vec![2], &mut text);
         table.end(&mut text);
         assert_eq!(table.rows(), 4);
         text

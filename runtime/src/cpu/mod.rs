@@ -9,6 +9,7 @@ pub mod level;
 #[cfg(test)]
 mod tests;
 
+mod biased;
 mod conv;
 mod copies;
 mod ctc;
@@ -27,6 +28,7 @@ pub mod vmath;
 
 use std::fmt;
 
+use biased::{Biased, Sums};
 use conv::Convolution;
 use copies::Copies;
 use ctc::{Ctc, Lengths};
@@ -137,6 +139,7 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
             let (batch, m, n, k) = (size(batch), size(m), size(n), size(k));
             Box::new(gemm::Product::new(gemm::Problem { batch, m, n, k, ta: *ta, tb: *tb }, level))
         }
+        LibCall::Biased { call, relu } => Box::new(Biased { sums: sums(call, syms, level)?, relu: *relu }),
         LibCall::ConvForward(g) if g.groups != 1 => grouped(g, GroupPass::Forward),
         LibCall::ConvGradInput(g) if g.groups != 1 => grouped(g, GroupPass::GradInput),
         LibCall::ConvGradWeight(g) if g.groups != 1 => grouped(g, GroupPass::GradWeight),
@@ -180,6 +183,21 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
     })
 }
 
+/// The kernel of a call that an epilogue can follow.
+fn sums(call: &LibCall, syms: &[u64], level: Level) -> Result<Sums, CallError> {
+    let size = |d: &Dim| d.eval(syms) as usize;
+    match call {
+        LibCall::MatMul { batch, m, n, k, ta, tb } => {
+            let (batch, m, n, k) = (size(batch), size(m), size(n), size(k));
+            Ok(Sums::Product(gemm::Product::new(gemm::Problem { batch, m, n, k, ta: *ta, tb: *tb }, level)))
+        }
+        LibCall::ConvForward(g) if g.groups == 1 => {
+            Ok(Sums::Convolution(Convolution::forward(&Conv::new(g, syms), level)))
+        }
+        _ => Err(CallError(format!("`{}` takes no bias", name(call)))),
+    }
+}
+
 fn steps(g: &StepGeometry, syms: &[u64], op: StepOp) -> Box<dyn LibKernel> {
     let size = |d: Dim| d.eval(syms) as usize;
     Box::new(rnn::Steps { n: size(g.batch), t: size(g.steps), size: size(g.size), op })
@@ -220,6 +238,16 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
     Ok(match call {
         LibCall::MatMul { batch, m, n, k, .. } => {
             vec![len(&[*batch, *m, *k])?, len(&[*batch, *k, *n])?, len(&[*batch, *m, *n])?]
+        }
+        LibCall::Biased { call, .. } => {
+            let columns = match &**call {
+                LibCall::MatMul { n, .. } => len(&[*n])?,
+                LibCall::ConvForward(g) if g.groups == 1 => len(&[Dim::constant(g.cout)])?,
+                other => return Err(CallError(format!("`{}` takes no bias", name(other)))),
+            };
+            let mut lens = buffer_lens(call, syms)?;
+            lens.insert(2, columns);
+            lens
         }
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             check_windows(&Conv::new(g, syms))?;
@@ -335,6 +363,10 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
     let lens = buffer_lens(call, syms)?;
     let (read, written) = traffic(call, syms)?;
     let flops = match call {
+        LibCall::Biased { call, relu } => {
+            let each = if *relu { 2.0 } else { 1.0 };
+            work(call, syms)?.0 + each * lens.last().map_or(0.0, |n| *n as f64)
+        }
         LibCall::MatMul { batch, m, n, k, .. } => {
             2.0 * [batch, m, n, k].into_iter().map(|d| d.eval(syms) as f64).product::<f64>()
         }
@@ -376,6 +408,12 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
 pub fn name(call: &LibCall) -> &'static str {
     match call {
         LibCall::MatMul { .. } => "matmul",
+        LibCall::Biased { call, relu } => match (&**call, relu) {
+            (LibCall::MatMul { .. }, false) => "matmul+bias",
+            (LibCall::MatMul { .. }, true) => "matmul+bias+relu",
+            (_, false) => "conv+bias",
+            (_, true) => "conv+bias+relu",
+        },
         LibCall::ConvForward(_) => "conv",
         LibCall::ConvGradInput(_) => "conv-grad-input",
         LibCall::ConvGradWeight(_) => "conv-grad-weight",

@@ -1,6 +1,8 @@
 //! Pooling and its gradients. In: a geometry. Out: a [`LibKernel`]. Invariants: padding never wins a maximum and does not
 //! count in an average; the first maximum in row-major window order takes the gradient (a NaN is a maximum); overlapping
 //! windows add in the order of the outputs, within one sample and thread.
+//!
+//! Maxima of 2 × 2 cells, the usual windows, read and write every cell once.
 
 use super::par::{Par, Shared, run_tasks};
 use super::simd::{Simd, multiversion};
@@ -22,7 +24,9 @@ pub(crate) enum PoolOp {
 pub(crate) struct Pooling {
     conv: Conv,
     op: PoolOp,
-    /// Forward: output rows of a chunk. Backward: samples of a chunk, as windows of one sample may overlap.
+    /// Windows of 2 × 2 cells that do not overlap.
+    pairs: bool,
+    /// Forward, and where windows do not overlap: output rows of a chunk. Otherwise: samples of a chunk.
     chunk: usize,
     units: usize,
     chunks: usize,
@@ -33,6 +37,7 @@ pub(crate) struct Pooling {
 struct Part<'a> {
     conv: &'a Conv,
     op: PoolOp,
+    pairs: bool,
     from: usize,
     to: usize,
     bufs: &'a [*mut f32],
@@ -42,12 +47,13 @@ impl Pooling {
     pub(crate) fn new(conv: Conv, op: PoolOp, level: Level) -> Pooling {
         let [d, h, w] = conv.output;
         let forward = matches!(op, PoolOp::Max | PoolOp::Avg);
+        let pairs = matches!(op, PoolOp::Max | PoolOp::MaxGrad) && are_pairs(&conv);
         let row = w * conv.kernel.iter().product::<usize>() * conv.cin;
-        let (units, work) = if forward { (conv.batch * d * h, row) } else { (conv.batch, row * d * h) };
+        let (units, work) = if forward || pairs { (conv.batch * d * h, row) } else { (conv.batch, row * d * h) };
         let chunk = (CHUNK / work.max(1)).max(1);
         // A backward pass over no windows still clears its output.
-        let chunks = if forward && row == 0 { 0 } else { units.div_ceil(chunk) };
-        Pooling { conv, op, chunk, units, chunks, kernel: part_for(level) }
+        let chunks = if (forward || pairs) && row == 0 { 0 } else { units.div_ceil(chunk) };
+        Pooling { conv, op, pairs, chunk, units, chunks, kernel: part_for(level) }
     }
 }
 
@@ -58,9 +64,19 @@ impl LibKernel for Pooling {
             let from = chunk * self.chunk;
             let to = (from + self.chunk).min(self.units);
             // SAFETY: passed on to the caller; chunks write different rows or samples.
-            unsafe { (self.kernel)(&Part { conv: &self.conv, op: self.op, from, to, bufs: bufs.get() }) };
+            unsafe {
+                (self.kernel)(&Part { conv: &self.conv, op: self.op, pairs: self.pairs, from, to, bufs: bufs.get() })
+            };
         });
     }
+}
+
+/// Whether windows are 2 × 2 cells side by side, all inside the input.
+fn are_pairs(c: &Conv) -> bool {
+    let [d, h, w] = c.output;
+    let windows = c.kernel == [1, 2, 2] && c.stride == [1, 2, 2] && c.pad == [0; 3];
+    // A backward pass without windows clears its output; that is left to the general case.
+    windows && c.input[0] == d && d * h * w > 0 && 2 * h <= c.input[1] && 2 * w <= c.input[2]
 }
 
 multiversion! {
@@ -73,6 +89,16 @@ unsafe fn part<S: Simd>(p: &Part<'_>) {
     // SAFETY: passed on to the caller; rows and samples lie within the buffers.
     unsafe {
         match p.op {
+            PoolOp::Max if p.pairs => {
+                for row in p.from..p.to {
+                    pair_row::<S, false>(p, row / h, row % h);
+                }
+            }
+            PoolOp::MaxGrad if p.pairs => {
+                for row in p.from..p.to {
+                    pair_row::<S, true>(p, row / h, row % h);
+                }
+            }
             PoolOp::Max | PoolOp::Avg => {
                 for row in p.from..p.to {
                     output_row::<S>(p, row / (d * h), row / h % d, row % h);
@@ -88,6 +114,80 @@ unsafe fn part<S: Simd>(p: &Part<'_>) {
                     }
                 }
             }
+        }
+    }
+}
+
+/// One row of windows of 2 × 2 cells: their maxima, or the gradient to both rows of the input.
+#[inline(always)]
+unsafe fn pair_row<S: Simd, const GRAD: bool>(p: &Part<'_>, plane: usize, oh: usize) {
+    let c = p.conv;
+    let [_, height, width] = c.input;
+    let [_, oh_all, ow] = c.output;
+    let n = c.cin;
+    let (x, y) = (((plane * height) + 2 * oh) * width * n, (plane * oh_all + oh) * ow * n);
+    // SAFETY: windows lie inside the input; the last vector of channels is masked.
+    unsafe {
+        for w in 0..ow {
+            let (x, y) = (x + 2 * w * n, y + w * n);
+            let whole = n - n % S::LANES;
+            for i in (0..whole).step_by(S::LANES) {
+                pair::<S, GRAD, false>(p, x + i, y + i, S::LANES);
+            }
+            if whole < n {
+                pair::<S, GRAD, true>(p, x + whole, y + whole, n - whole);
+            }
+        }
+        if GRAD {
+            // Cells that no window covers: the rest of both rows, and below the last windows all other rows.
+            let gx = p.bufs[3];
+            let rest = (width - 2 * ow) * n;
+            for row in 0..2 {
+                gx.add(x + (row * width + 2 * ow) * n).write_bytes(0, rest);
+            }
+            if oh + 1 == oh_all {
+                gx.add(x + 2 * width * n).write_bytes(0, (height - 2 * oh_all) * width * n);
+            }
+        }
+    }
+}
+
+/// One vector of channels of a window of 2 × 2 cells.
+#[inline(always)]
+unsafe fn pair<S: Simd, const GRAD: bool, const MASKED: bool>(p: &Part<'_>, x: usize, y: usize, lanes: usize) {
+    let n = p.conv.cin;
+    let row = p.conv.input[2] * n;
+    let cells = [0, n, row, row + n];
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let mask = S::mask(lanes);
+        let load = |at: *mut f32| if MASKED { S::load_masked(at, mask) } else { S::load(at) };
+        let store = |at: *mut f32, v: S::V| {
+            if MASKED {
+                S::store_masked(at, mask, v);
+            } else {
+                S::store(at, v);
+            }
+        };
+        let x = [p.bufs[0].add(x), p.bufs[p.bufs.len() - 1].add(x)];
+        if GRAD {
+            let zero = S::splat(0.0);
+            let (best, mut rest) = (load(p.bufs[1].add(y)), load(p.bufs[2].add(y)));
+            for cell in cells {
+                let v = load(x[0].add(cell));
+                // Not equal and no NaN: what is left goes on to the next cell.
+                let miss = S::select_eq(v, best, zero, S::splat(1.0));
+                let miss = S::select_eq(v, v, miss, zero);
+                store(x[1].add(cell), S::select_eq(miss, zero, rest, zero));
+                rest = S::select_eq(miss, zero, zero, rest);
+            }
+        } else {
+            let mut top = load(x[0]);
+            for cell in &cells[1..] {
+                let v = load(x[0].add(*cell));
+                top = S::keep_nan(v, S::max(v, top));
+            }
+            store(p.bufs[1].add(y), top);
         }
     }
 }
@@ -268,6 +368,9 @@ mod tests {
             try_case(3, geometry([1, 7, 17], [1, 3, 3], [1, 2, 2], [0, 1, 1], channels));
             try_case(1, geometry([1, 5, 5], [1, 3, 2], [1, 1, 1], [0; 3], channels));
         }
+        for (height, width, channels) in [(2, 2, 7), (3, 3, 16), (7, 17, 33), (33, 5, 3), (2, 9, 64), (9, 2, 1)] {
+            try_case(3, geometry([2, height, width], [1, 2, 2], [1, 2, 2], [0; 3], channels));
+        }
         try_case(3, geometry([1, 1, 33], [1, 1, 4], [1, 1, 3], [0, 0, 2], 7));
         try_case(2, geometry([5, 4, 6], [2, 2, 3], [2, 1, 2], [1, 0, 1], 5));
         try_case(0, geometry([1, 4, 4], [1, 2, 2], [1, 2, 2], [0; 3], 5));
@@ -279,6 +382,13 @@ mod tests {
         let mut pool = Pool::new(1).expect("threads");
         let g = geometry([1, 1, 4], [1, 1, 4], [1, 1, 4], [0; 3], 1);
         let x = [1.0, f32::NAN, 9.0, f32::NAN];
+        for level in Level::available() {
+            let y = run(&LibCall::MaxPool(g), &[1], level, &mut pool, &[&x]);
+            assert!(y[0].is_nan());
+            let gx = run(&LibCall::MaxPoolGrad(g), &[1], level, &mut pool, &[&x, &y, &[3.0]]);
+            assert_eq!(gx, [0.0, 3.0, 0.0, 0.0]);
+        }
+        let g = geometry([1, 2, 2], [1, 2, 2], [1, 2, 2], [0; 3], 1);
         for level in Level::available() {
             let y = run(&LibCall::MaxPool(g), &[1], level, &mut pool, &[&x]);
             assert!(y[0].is_nan());

@@ -69,6 +69,17 @@ multiversion! {
 unsafe fn part<S: Simd>(p: &Part) {
     // SAFETY: passed on to the caller.
     unsafe {
+        if p.cols <= FEW && p.op != RowOp::ArgMax {
+            for r in (0..p.rows).step_by(S::LANES) {
+                let (x, y, rows) = (p.x.add(r * p.cols), p.y.add(r * p.cols), S::LANES.min(p.rows - r));
+                if p.op == RowOp::Softmax {
+                    softmax_few::<S, false>(x, y, rows, p.cols);
+                } else {
+                    softmax_few::<S, true>(x, y, rows, p.cols);
+                }
+            }
+            return;
+        }
         for r in 0..p.rows {
             let x = p.x.add(r * p.cols);
             match p.op {
@@ -151,6 +162,51 @@ unsafe fn softmax<S: Simd, const LOG: bool>(x: *const f32, y: *mut f32, len: usi
                 S::mul(S::load_masked(y.add(whole), mask), scale)
             };
             S::store_masked(y.add(whole), mask, v);
+        }
+    }
+}
+
+/// Columns up to which a vector holds one column of several rows, rather than several columns of a row.
+const FEW: usize = 32;
+
+/// Softmax of as many rows as a vector has lanes, or fewer, of at most [`FEW`] columns. Where a row is in the vector
+/// makes no difference to it.
+#[inline(always)]
+unsafe fn softmax_few<S: Simd, const LOG: bool>(x: *const f32, y: *mut f32, rows: usize, cols: usize) {
+    let mut turned = [[0.0_f32; 16]; FEW];
+    // SAFETY: the caller vouches for the rows of both, which may be the same: all is read before anything is written.
+    unsafe {
+        for r in 0..rows {
+            for (c, t) in turned.iter_mut().enumerate().take(cols) {
+                t[r] = *x.add(r * cols + c);
+            }
+        }
+        let turned = &mut turned[..cols];
+        let mut max = S::splat(f32::NEG_INFINITY);
+        for t in turned.iter() {
+            let v = S::load(t.as_ptr());
+            // A NaN in either operand must survive.
+            max = S::keep_nan(v, S::max(v, max));
+        }
+        let mut sum = S::splat(0.0);
+        for t in turned.iter_mut() {
+            let e = vmath::exp::<S>(S::sub(S::load(t.as_ptr()), max));
+            sum = S::add(sum, e);
+            if !LOG {
+                S::store(t.as_mut_ptr(), e);
+            }
+        }
+        // As in `softmax`.
+        let scale = if LOG { vmath::log::<S>(sum) } else { S::div(S::splat(1.0), sum) };
+        for t in turned.iter_mut() {
+            let v = S::load(t.as_ptr());
+            let v = if LOG { S::sub(S::sub(v, max), scale) } else { S::mul(v, scale) };
+            S::store(t.as_mut_ptr(), v);
+        }
+        for r in 0..rows {
+            for (c, t) in turned.iter().enumerate() {
+                *y.add(r * cols + c) = t[r];
+            }
         }
     }
 }

@@ -48,6 +48,8 @@ pub(crate) trait Simd: Copy + 'static {
     unsafe fn round(a: Self::V) -> Self::V;
     /// a·2ⁿ for whole n in −300..=300 and a normal, with gradual underflow.
     unsafe fn scale(a: Self::V, n: Self::V) -> Self::V;
+    /// 2ⁿ for whole n in −126..=128, ∞ being the last; anything for NaN.
+    unsafe fn power(n: Self::V) -> Self::V;
     /// The exponent field of a positive number, as a number.
     unsafe fn exponent_field(a: Self::V) -> Self::V;
     /// `(bits & and) | or`.
@@ -232,6 +234,15 @@ impl Simd for Sse {
     }
 
     #[inline(always)]
+    unsafe fn power(n: __m128) -> __m128 {
+        // SAFETY: as for the trait.
+        unsafe {
+            let biased = _mm_add_epi32(_mm_cvtps_epi32(n), _mm_set1_epi32(127));
+            _mm_castsi128_ps(_mm_slli_epi32::<23>(biased))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn exponent_field(a: __m128) -> __m128 {
         // SAFETY: as for the trait.
         unsafe { _mm_cvtepi32_ps(_mm_srli_epi32::<23>(_mm_castps_si128(a))) }
@@ -379,6 +390,15 @@ impl Simd for Avx {
     }
 
     #[inline(always)]
+    unsafe fn power(n: __m256) -> __m256 {
+        // SAFETY: as for the trait.
+        unsafe {
+            let biased = _mm256_add_epi32(_mm256_cvtps_epi32(n), _mm256_set1_epi32(127));
+            _mm256_castsi256_ps(_mm256_slli_epi32::<23>(biased))
+        }
+    }
+
+    #[inline(always)]
     unsafe fn exponent_field(a: __m256) -> __m256 {
         // SAFETY: as for the trait.
         unsafe { _mm256_cvtepi32_ps(_mm256_srli_epi32::<23>(_mm256_castps_si256(a))) }
@@ -514,6 +534,15 @@ impl Simd for Wide {
     unsafe fn scale(a: __m512, n: __m512) -> __m512 {
         // SAFETY: as for the trait.
         unsafe { _mm512_scalef_ps(a, n) }
+    }
+
+    #[inline(always)]
+    unsafe fn power(n: __m512) -> __m512 {
+        // SAFETY: as for the trait.
+        unsafe {
+            let biased = _mm512_add_epi32(_mm512_cvtps_epi32(n), _mm512_set1_epi32(127));
+            _mm512_castsi512_ps(_mm512_slli_epi32::<23>(biased))
+        }
     }
 
     #[inline(always)]

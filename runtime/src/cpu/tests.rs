@@ -98,7 +98,13 @@ fn contradicting_geometries_stay_within_their_buffers() {
 fn workspace_covers_every_level() {
     let n = |x: u64| Dim::constant(x);
     let call = LibCall::MatMul { batch: n(1), m: n(300), n: n(300), k: n(300), ta: false, tb: true };
-    let one = workspace_bytes(&call, &[1], 1).expect("valid");
-    assert!(one >= 300 * 300 * 4);
-    assert!(workspace_bytes(&call, &[1], 3).expect("valid") > one);
+    for threads in 1..4 {
+        let needs = Level::ALL.map(|level| {
+            let scratch = prepare(&call, &[1], level).expect("valid").scratch();
+            scratch.shared + threads * scratch.local
+        });
+        // Both operands are packed by panels, so that no level does without memory.
+        assert!(needs.iter().all(|bytes| *bytes > 0), "{needs:?}");
+        assert_eq!(workspace_bytes(&call, &[1], threads).expect("valid"), *needs.iter().max().expect("levels"));
+    }
 }

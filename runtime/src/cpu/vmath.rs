@@ -20,16 +20,34 @@ pub(crate) unsafe fn exp<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on to the caller.
     unsafe {
         // The order of the operands keeps a NaN.
-        let x = S::min(S::splat(89.0), S::max(S::splat(-105.0), x));
-        let n = S::round(S::mul(x, S::splat(std::f32::consts::LOG2_E)));
-        let r = S::fma(n, S::splat(-LN2_HIGH), x);
-        let r = S::fma(n, S::splat(-LN2_LOW), r);
-        let mut p = S::splat(1.987_569_1e-4);
-        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
-            p = S::fma(p, r, S::splat(c));
-        }
-        let p = S::fma(p, S::mul(r, r), r);
+        let ([n], [p]) = parts::<S, 1>([S::min(S::splat(89.0), S::max(S::splat(-105.0), x))]);
         S::scale(S::add(p, S::splat(1.0)), n)
+    }
+}
+
+/// A whole n and p such that eˣ = 2ⁿ · (1 + p). Several vectors go side by side: each is a long chain of operations.
+#[inline(always)]
+unsafe fn parts<S: Simd, const N: usize>(x: [S::V; N]) -> ([S::V; N], [S::V; N]) {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        let (mut n, mut r, mut p) = (x, x, [S::splat(1.987_569_1e-4); N]);
+        for n in &mut n {
+            *n = S::round(S::mul(*n, S::splat(std::f32::consts::LOG2_E)));
+        }
+        for part in [-LN2_HIGH, -LN2_LOW] {
+            for i in 0..N {
+                r[i] = S::fma(n[i], S::splat(part), r[i]);
+            }
+        }
+        for c in [1.398_2e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
+            for i in 0..N {
+                p[i] = S::fma(p[i], r[i], S::splat(c));
+            }
+        }
+        for i in 0..N {
+            p[i] = S::fma(p[i], S::mul(r[i], r[i]), r[i]);
+        }
+        (n, p)
     }
 }
 
@@ -84,32 +102,78 @@ pub(crate) unsafe fn log<S: Simd>(x: S::V) -> S::V {
 #[inline(always)]
 pub(crate) unsafe fn tanh<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on to the caller.
+    unsafe { tanh_of::<S, 1>([x])[0] }
+}
+
+/// [`tanh`] of several vectors side by side.
+///
+/// # Safety
+/// As [`exp`].
+#[inline(always)]
+pub(crate) unsafe fn tanh_of<S: Simd, const N: usize>(x: [S::V; N]) -> [S::V; N] {
+    // SAFETY: passed on to the caller.
     unsafe {
-        let (zero, one) = (S::splat(0.0), S::splat(1.0));
-        let size = S::set_bits(x, 0x7fff_ffff, 0);
-        let z = S::mul(x, x);
-        let mut p = S::splat(-5.704_988_7e-3);
-        for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
-            p = S::fma(p, z, S::splat(c));
+        // (e²ˣ − 1) / (e²ˣ + 1) for |x|, beyond 10 that is 1; with x < 0 the sum would lose digits. The order of the
+        // operands keeps a NaN.
+        let mut far = x;
+        for far in &mut far {
+            *far = S::min(S::splat(20.0), S::set_bits(S::add(*far, *far), 0x7fff_ffff, 0));
         }
-        let near = S::fma(S::mul(p, z), x, x);
-        let e = exp::<S>(S::add(size, size));
-        let far = S::sub(one, S::div(S::splat(2.0), S::add(e, one)));
-        let far = S::select_lt(x, zero, S::sub(zero, far), far);
-        S::keep_nan(x, S::select_lt(size, S::splat(0.625), near, far))
+        let (n, p) = parts::<S, N>(far);
+        for i in 0..N {
+            let scale = S::power(n[i]);
+            let e = S::fma(scale, p[i], S::sub(scale, S::splat(1.0)));
+            far[i] = S::div(e, S::add(e, S::splat(2.0)));
+        }
+        // Near 0 that loses digits too.
+        let (mut square, mut p) = (x, [S::splat(-5.704_988_7e-3); N]);
+        for square in &mut square {
+            *square = S::mul(*square, *square);
+        }
+        for c in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
+            for i in 0..N {
+                p[i] = S::fma(p[i], square[i], S::splat(c));
+            }
+        }
+        let zero = S::splat(0.0);
+        for i in 0..N {
+            let near = S::fma(S::mul(p[i], square[i]), x[i], x[i]);
+            let far = S::select_lt(x[i], zero, S::sub(zero, far[i]), far[i]);
+            p[i] = S::select_lt(square[i], S::splat(0.625 * 0.625), near, far);
+        }
+        p
     }
 }
 
-/// 1 / (1 + e⁻ˣ) within 3 ulp down to −87, where it leaves the normal range; 0 below −88.8.
+/// 1 / (1 + e⁻ˣ) within 3 ulp down to −87, where it leaves the normal range; 0 below −88.4.
 ///
 /// # Safety
 /// As [`exp`].
 #[inline(always)]
 pub(crate) unsafe fn sigmoid<S: Simd>(x: S::V) -> S::V {
     // SAFETY: passed on to the caller.
+    unsafe { sigmoid_of::<S, 1>([x])[0] }
+}
+
+/// [`sigmoid`] of several vectors side by side.
+///
+/// # Safety
+/// As [`exp`].
+#[inline(always)]
+pub(crate) unsafe fn sigmoid_of<S: Simd, const N: usize>(mut x: [S::V; N]) -> [S::V; N] {
+    // SAFETY: passed on to the caller.
     unsafe {
+        for x in &mut x {
+            // Below −87, eˣ is lost beside 1 anyway. The order of the operands keeps a NaN.
+            *x = S::min(S::splat(89.0), S::max(S::splat(-87.0), S::sub(S::splat(0.0), *x)));
+        }
+        let (n, p) = parts::<S, N>(x);
         let one = S::splat(1.0);
-        S::div(one, S::add(one, exp::<S>(S::sub(S::splat(0.0), x))))
+        for i in 0..N {
+            let scale = S::power(n[i]);
+            x[i] = S::div(one, S::add(one, S::fma(scale, p[i], scale)));
+        }
+        x
     }
 }
 

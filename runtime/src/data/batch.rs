@@ -5,15 +5,17 @@
 //! the buffers exist.
 //!
 //! Where samples differ in length, or a plan has sizes that no batch is known to have before it is made, every batch is
-//! filled up with zeros to its longest sample, and says how long that is ([`Batch::sizes`]).
+//! filled up with zeros to its longest sample, and says how long that is ([`Batch::sizes`]). What of it is real says an
+//! input of its own ([`InputRole::Lengths`]), so that losses do not see the rest.
 
 use std::sync::mpsc::sync_channel;
 use std::thread;
 
+use super::sizes::{OwnSizes, free, row_of};
 use super::{Dataset, Learned, Role, Source, Store, errors};
 use crate::dim::{BATCH, Dim, Sym, SymbolTable};
-use crate::error::{Error, Place, Result};
-use crate::plan::{InputRole, Plan};
+use crate::error::{Error, Result};
+use crate::plan::{InputRole, InputSlot, Plan, Program};
 use crate::spec::ProviderSpec;
 
 /// Buffers in flight: one in use, one ready, one being filled.
@@ -42,6 +44,16 @@ struct Slot {
     name: String,
     /// Its axes without the batch, when some of them are symbols; else empty.
     dims: Vec<Dim>,
+    fill: Fill,
+}
+
+/// What a slot gets of each sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Fill {
+    /// Its numbers.
+    Numbers,
+    /// How many steps it has; the same for all where they do not differ.
+    Lengths(Option<u64>),
 }
 
 /// The memory of one batch.
@@ -99,6 +111,7 @@ pub struct Feeder<'d> {
     data: &'d Dataset,
     slots: Vec<Slot>,
     symbols: SymbolTable,
+    own: OwnSizes,
     batch_size: usize,
     num_batches: Option<u64>,
     whole_only: bool,
@@ -106,36 +119,49 @@ pub struct Feeder<'d> {
 }
 
 impl<'d> Feeder<'d> {
-    /// Matches the input slots of a plan, whose sizes are those of `symbols`, with the sources of a data set.
+    /// Matches the input slots of a plan of the program with the sources of a data set, and looks at the size of every
+    /// sample.
     ///
     /// # Errors
-    /// `no-data-for`, `class-count`, `shape-mismatch`; `batch-size` when `force_batch_size` leaves no batch.
+    /// `no-data-for`, `class-count`, `shape-mismatch`, `target-length`, `too-short`; `batch-size` when
+    /// `force_batch_size` leaves no batch.
     pub fn new(
-        symbols: &SymbolTable,
+        program: &Program,
         plan: &Plan,
         data: &'d Dataset,
         learned: &Learned,
         provider: &ProviderSpec,
     ) -> Result<Feeder<'d>> {
         let mut slots = Vec::new();
+        let mut targets = Vec::new();
         for slot in plan.inputs.iter().filter(|s| s.role != InputRole::Control) {
-            let role = if slot.role == InputRole::Data { Role::Input } else { Role::Target };
-            let offered: Vec<String> = data.sources.iter().map(|s| s.name.clone()).collect();
-            let source = data
-                .sources
-                .iter()
-                .position(|s| s.role == role && s.name == slot.name)
-                .ok_or_else(|| errors::no_source(role_word(role), &slot.name, &offered))?;
+            let source = find(slot, data)?;
             let found = &data.sources[source];
+            if slot.role == InputRole::Lengths {
+                slots.push(lengths_of(slot, plan, source, found));
+                continue;
+            }
             let known: Vec<Option<u64>> = slot.shape.iter().map(|d| d.as_const()).collect();
             fits(found, &known, learned)?;
+            if slot.role == InputRole::Target {
+                match known.first() {
+                    Some(Some(size)) => counts_padding(slot, *size, found, program, plan)?,
+                    Some(None) => targets.push((source, slot.shape[0])),
+                    None => {}
+                }
+            }
             let (name, variable) = (slot.name.clone(), known.iter().any(Option::is_none));
             let (width, dims) = match known.into_iter().collect::<Option<Vec<u64>>>() {
                 Some(fixed) if matches!(found.store, Store::Ragged { .. }) => (elements(&fixed), Vec::new()),
                 _ => (found.width(), if variable { slot.shape.clone() } else { Vec::new() }),
             };
-            slots.push(Slot { source, width, name, dims });
+            slots.push(Slot { source, width, name, dims, fill: Fill::Numbers });
         }
+        // Inputs first: how long a target should be follows from them.
+        let inputs = |s: &&Slot| data.sources[s.source].role == Role::Input;
+        let measured = slots.iter().filter(inputs).chain(slots.iter().filter(|s| !inputs(s)));
+        let own = OwnSizes::new(&program.symbols, measured.map(|s| (s.source, s.dims.as_slice())));
+        own.check(program, plan, data, &targets)?;
         let batch_size = usize::try_from(provider.batch_size.max(1)).unwrap_or(usize::MAX).min(data.rows.max(1));
         let short = provider.batch_size > data.rows as u64;
         if provider.force_batch_size && short {
@@ -148,7 +174,8 @@ impl<'d> Feeder<'d> {
         Ok(Feeder {
             data,
             slots,
-            symbols: symbols.clone(),
+            symbols: program.symbols.clone(),
+            own,
             batch_size,
             num_batches: provider.num_batches,
             whole_only: provider.force_batch_size,
@@ -160,6 +187,12 @@ impl<'d> Feeder<'d> {
     #[must_use]
     pub fn batch_size(&self) -> usize {
         self.batch_size
+    }
+
+    /// The value of a size of the plan for one sample alone, without the padding that a batch adds.
+    #[must_use]
+    pub fn own_size(&self, dim: Dim, row: u32) -> u64 {
+        self.own.eval(dim, self.data, row as usize)
     }
 
     /// Batches of one epoch.
@@ -255,10 +288,7 @@ impl<'d> Feeder<'d> {
     fn located(&self, error: Error, rows: &[u32]) -> Error {
         let row = error.sample().and_then(|s| usize::try_from(s).ok()).and_then(|s| rows.get(s));
         match row {
-            Some(row) => {
-                let row = Some(self.data.original_row(*row as usize) as u64 + 1);
-                error.at(Place { row, ..Place::default() })
-            }
+            Some(row) => error.at(row_of(self.data, *row as usize)),
             None => error,
         }
     }
@@ -288,6 +318,14 @@ impl<'d> Feeder<'d> {
         let widths = buffers.widths.iter().copied();
         for ((slot, buffer), width) in self.slots.iter().zip(&mut buffers.values).zip(widths) {
             let source = &self.data.sources[slot.source];
+            if let Fill::Lengths(same) = slot.fill {
+                for (row, out) in rows.iter().zip(buffer) {
+                    #[expect(clippy::cast_precision_loss, reason = "a sample has far fewer than 2^24 steps")]
+                    let length = same.unwrap_or_else(|| source.length(*row as usize)) as f32;
+                    *out = length;
+                }
+                continue;
+            }
             let padded = !slot.dims.is_empty() && !matches!(source.store, Store::Ragged { .. });
             let own = if padded { source.width() } else { width };
             for (row, out) in rows.iter().zip(buffer.chunks_exact_mut(width.max(1))) {
@@ -306,11 +344,7 @@ impl<'d> Feeder<'d> {
         };
         buffers.sizes.clear();
         buffers.sizes.push((BATCH, rows.len() as u64));
-        for index in 1..self.symbols.len() {
-            let symbol = Sym(u8::try_from(index).unwrap_or(u8::MAX));
-            if self.symbols.def(symbol).is_some() {
-                continue;
-            }
+        for symbol in free(&self.symbols) {
             let mut size = 1;
             for slot in &self.slots {
                 for axis in (0..slot.dims.len()).filter(|a| slot.dims[*a] == Dim::symbol(symbol)) {
@@ -333,8 +367,8 @@ impl<'d> Feeder<'d> {
                 let row = *row as usize;
                 let found: Vec<u64> =
                     std::iter::once(source.length(row)).chain(source.shape.iter().skip(1).copied()).collect();
-                let place = Place { row: Some(self.data.original_row(row) as u64 + 1), ..Place::default() };
-                return Err(errors::target_shape(&slot.name, &shape_text(&found), &shape_text(&sizes), None).at(place));
+                let error = errors::target_shape(&slot.name, &shape_text(&found), &shape_text(&sizes), None);
+                return Err(error.at(row_of(self.data, row)));
             }
             *width = elements(&sizes);
             let needed = width.saturating_mul(rows.len());
@@ -346,6 +380,39 @@ impl<'d> Feeder<'d> {
         buffers.sizes.remove(0);
         Ok(())
     }
+}
+
+/// The source that fills a slot, or whose samples it measures.
+fn find(slot: &InputSlot, data: &Dataset) -> Result<usize> {
+    let role = if slot.role == InputRole::Data { Role::Input } else { Role::Target };
+    let found = data.sources.iter().position(|s| s.role == role && s.name == slot.name);
+    found.ok_or_else(|| {
+        let offered: Vec<String> = data.sources.iter().map(|s| s.name.clone()).collect();
+        errors::no_source(role_word(role), &slot.name, &offered)
+    })
+}
+
+/// The slot for the lengths of a target. Without samples that differ, they are those of the plan's slot: columns have
+/// no shape of their own.
+fn lengths_of(slot: &InputSlot, plan: &Plan, source: usize, found: &Source) -> Slot {
+    let steps = plan.inputs.iter().find(|s| s.role == InputRole::Target && s.name == slot.name);
+    let fixed = steps.and_then(|s| s.shape.first()?.as_const());
+    let same = match found.store {
+        Store::Ragged { .. } => None,
+        _ => Some(fixed.unwrap_or_else(|| found.length(0))),
+    };
+    Slot { source, width: 1, name: slot.name.clone(), dims: Vec::new(), fill: Fill::Lengths(same) }
+}
+
+/// A target whose samples differ in length needs a loss that knows their lengths, or its padding would count. The labels
+/// of `ctc` come with lengths of their own.
+fn counts_padding(slot: &InputSlot, size: u64, found: &Source, program: &Program, plan: &Plan) -> Result<()> {
+    let knows = plan.inputs.iter().any(|s| s.role == InputRole::Lengths && s.name == slot.name);
+    let label = program.run.outputs.iter().any(|o| o.loss_reads.contains(&slot.name));
+    if knows || label || !matches!(found.store, Store::Ragged { .. }) {
+        return Ok(());
+    }
+    Err(errors::ragged_target(&slot.name, size))
 }
 
 /// Elements of a sample.
@@ -397,7 +464,8 @@ fn fits(source: &Source, expected: &[Option<u64>], learned: &Learned) -> Result<
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::plan::InputSlot;
+    use crate::train::double::{linear, run_spec};
+    use crate::train::engine::Engine as _;
 
     fn data(rows: usize, width: u64) -> Dataset {
         let values = (0..rows * usize::try_from(width).expect("width")).map(|i| i as f32).collect();
@@ -419,6 +487,10 @@ mod tests {
             shape: shape.iter().map(|d| Dim::constant(*d)).collect(),
         };
         Plan { inputs: vec![slot], results: Vec::new(), arena: Vec::new(), launches: Vec::new() }
+    }
+
+    fn program(symbols: SymbolTable) -> Program {
+        Program { symbols, ..linear(run_spec("x")).program().clone() }
     }
 
     fn provider(batch_size: u64, num_batches: Option<u64>, force_batch_size: bool) -> ProviderSpec {
@@ -457,7 +529,8 @@ mod tests {
                 (provider(100, None, false), 0, vec![10]),
             ] {
                 let mut feeder =
-                    Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider).expect("feeder");
+                    Feeder::new(&program(SymbolTable::default()), &plan, &data, &Learned::default(), &provider)
+                        .expect("feeder");
                 for _ in 0..2 {
                     let seen = run(&mut feeder, &order, first, usize::try_from(width).expect("width"));
                     assert_eq!(seen.iter().map(Vec::len).collect::<Vec<_>>(), sizes, "{provider:?}");
@@ -495,7 +568,8 @@ mod tests {
         let mut symbols = SymbolTable::default();
         let plan = variable_plan(&mut symbols);
         let mut feeder =
-            Feeder::new(&symbols, &plan, &data, &Learned::default(), &provider(2, None, false)).expect("feeder");
+            Feeder::new(&program(symbols.clone()), &plan, &data, &Learned::default(), &provider(2, None, false))
+                .expect("feeder");
         let mut seen = Vec::new();
         for _ in 0..2 {
             seen.clear();
@@ -520,9 +594,14 @@ mod tests {
     #[test]
     fn fixed_sizes_hold_shorter_samples() {
         let data = sequences(&[1, 3]);
-        let mut feeder =
-            Feeder::new(&SymbolTable::default(), &plan(&[4, 2]), &data, &Learned::default(), &provider(2, None, false))
-                .expect("feeder");
+        let mut feeder = Feeder::new(
+            &program(SymbolTable::default()),
+            &plan(&[4, 2]),
+            &data,
+            &Learned::default(),
+            &provider(2, None, false),
+        )
+        .expect("feeder");
         let mut seen = Vec::new();
         feeder
             .epoch(&[1, 0], 0, &mut |batch| {
@@ -531,8 +610,13 @@ mod tests {
             })
             .expect("epoch");
         assert_eq!(seen, [3.0, 4.0, 5.0, 6.0, 7.0, 8.0, 0.0, 0.0, 1.0, 2.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.0]);
-        let short =
-            Feeder::new(&SymbolTable::default(), &plan(&[2, 2]), &data, &Learned::default(), &provider(2, None, false));
+        let short = Feeder::new(
+            &program(SymbolTable::default()),
+            &plan(&[2, 2]),
+            &data,
+            &Learned::default(),
+            &provider(2, None, false),
+        );
         assert_eq!(
             short.err().map(|e| e.message().to_owned()).as_deref(),
             Some("`x` has shape 3x2 in the data, 2x2 in the model")
@@ -558,7 +642,7 @@ mod tests {
         plan.inputs.push(InputSlot { name: "y".into(), role: InputRole::Target, shape: vec![half] });
         let run = |data: &Dataset, order: &[u32]| {
             let mut feeder =
-                Feeder::new(&symbols, &plan, data, &Learned::default(), &provider(2, None, false)).expect("feeder");
+                Feeder::new(&program(symbols.clone()), &plan, data, &Learned::default(), &provider(2, None, false))?;
             let mut seen = Vec::new();
             let end = feeder.epoch(order, 0, &mut |batch| {
                 seen = batch.with_inputs(|i| i[1].to_vec());
@@ -567,11 +651,76 @@ mod tests {
             end.map(|()| seen)
         };
         assert_eq!(run(&data, &[1, 0]), Ok(vec![3.0, 0.0, 1.0, 2.0]));
-        data.sources[1].store = Store::ragged(vec![1.0, 2.0, 3.0], [1, 2].into_iter(), 1);
-        // The shorter input alone has room for one.
-        let error = run(&data, &[1]).expect_err("too long");
-        assert_eq!(error.message(), "`y` has shape 2 in the data, 1 in the model");
-        assert_eq!(error.place().and_then(|p| p.row), Some(2));
+        // Before any step, and also where the batch would have room.
+        data.sources[1].store = Store::ragged(vec![1.0, 2.0, 3.0, 4.0], [2, 2].into_iter(), 1);
+        let error = run(&data, &[0, 1]).expect_err("too long");
+        assert_eq!(error.message(), "the target `y` has 2 steps, its output has 1 for 2 steps of `x`");
+        assert_eq!((error.id(), error.place().and_then(|p| p.row)), ("target-length", Some(2)));
+        data.sources[1].store = Store::ragged(vec![1.0, 2.0], [1, 1].into_iter(), 1);
+        let error = run(&data, &[0, 1]).expect_err("too short");
+        assert_eq!(error.message(), "the target `y` has 1 step, its output has 2 for 4 steps of `x`");
+        assert_eq!(error.place().and_then(|p| p.row), Some(1));
+    }
+
+    /// A target as long as its input, with the lengths that a loss reads.
+    #[test]
+    fn lengths_follow_the_order_of_the_rows() {
+        let mut data = sequences(&[4, 2, 3]);
+        let target = Source { name: "y".into(), role: Role::Target, ..data.sources[0].clone() };
+        data.sources.push(target);
+        let mut symbols = SymbolTable::default();
+        let mut plan = variable_plan(&mut symbols);
+        let shape = plan.inputs[0].shape.clone();
+        plan.inputs.push(InputSlot { name: "y".into(), role: InputRole::Lengths, shape: Vec::new() });
+        plan.inputs.push(InputSlot { name: "y".into(), role: InputRole::Target, shape });
+        let lengths = |plan: &Plan, data: &Dataset| {
+            let mut feeder =
+                Feeder::new(&program(symbols.clone()), plan, data, &Learned::default(), &provider(2, None, false))?;
+            let mut seen = Vec::new();
+            feeder.epoch(&[2, 0, 1], 0, &mut |batch| {
+                batch.with_inputs(|i| {
+                    assert_eq!(i[2].len(), i[0].len());
+                    seen.extend_from_slice(i[1]);
+                });
+                Ok(Flow::Continue)
+            })?;
+            Ok::<Vec<f32>, Error>(seen)
+        };
+        assert_eq!(lengths(&plan, &data), Ok(vec![3.0, 4.0, 2.0]));
+        // A fixed size has no more than the samples.
+        plan.inputs.iter_mut().filter(|s| !s.shape.is_empty()).for_each(|s| s.shape[0] = Dim::constant(9));
+        assert_eq!(lengths(&plan, &data), Ok(vec![3.0, 4.0, 2.0]));
+        // Without lengths, the padding would count.
+        plan.inputs.remove(1);
+        let error = lengths(&plan, &data).expect_err("no lengths");
+        assert_eq!(
+            error.message(),
+            "the samples of the target `y` differ in length, the program was built for 9 in each"
+        );
+        // Columns stand for all steps, whatever their own shape.
+        plan.inputs.insert(1, InputSlot { name: "y".into(), role: InputRole::Lengths, shape: Vec::new() });
+        for source in &mut data.sources {
+            (source.shape, source.reshapes, source.store) = (vec![18], true, Store::Numbers(vec![0.0; 54]));
+        }
+        assert_eq!(lengths(&plan, &data), Ok(vec![9.0; 3]));
+    }
+
+    #[test]
+    fn samples_must_have_a_step_behind_every_window() {
+        let data = sequences(&[9, 4, 3]);
+        let mut symbols = SymbolTable::default();
+        let plan = variable_plan(&mut symbols);
+        // Two windows of 3, the second with a stride of 2.
+        let first = crate::dim::SymDef { base: Dim::symbol(Sym(1)), add: -2, div: 1 };
+        let first = Dim::symbol(symbols.derived(first).expect("room"));
+        symbols.derived(crate::dim::SymDef { base: first, add: -1, div: 2 }).expect("room");
+        let new =
+            |data| Feeder::new(&program(symbols.clone()), &plan, data, &Learned::default(), &provider(3, None, false));
+        let error = new(&data).expect_err("too short");
+        assert_eq!(error.message(), "a sample of `x` has 4 steps, too few for a layer");
+        assert_eq!((error.id(), error.place().and_then(|p| p.row)), ("too-short", Some(2)));
+        assert!(error.to_string().contains("it needs at least 5"), "{error}");
+        assert!(new(&sequences(&[9, 5])).is_ok());
     }
 
     #[test]
@@ -579,7 +728,7 @@ mod tests {
         let data = data(10, 20_000);
         let plan = plan(&[20_000]);
         let mut feeder =
-            Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(2, None, false))
+            Feeder::new(&program(SymbolTable::default()), &plan, &data, &Learned::default(), &provider(2, None, false))
                 .expect("feeder");
         let order: Vec<u32> = (0..10).collect();
         let mut count = 0;
@@ -598,9 +747,14 @@ mod tests {
             let mut data = data(6, width);
             data.dropped = vec![0, 4];
             let plan = plan(&[width]);
-            let mut feeder =
-                Feeder::new(&SymbolTable::default(), &plan, &data, &Learned::default(), &provider(4, None, false))
-                    .expect("feeder");
+            let mut feeder = Feeder::new(
+                &program(SymbolTable::default()),
+                &plan,
+                &data,
+                &Learned::default(),
+                &provider(4, None, false),
+            )
+            .expect("feeder");
             // Sample 1 of the second batch is row 3 of those kept, from 0; with the two left out it is the sixth.
             let error = feeder.epoch(&[5, 4, 0, 1, 2, 3], 0, &mut |batch| match batch.number {
                 0 => Ok(Flow::Continue),
@@ -616,19 +770,35 @@ mod tests {
     fn shapes_must_fit() {
         let data = data(3, 6);
         assert!(
-            Feeder::new(&SymbolTable::default(), &plan(&[2, 3]), &data, &Learned::default(), &provider(2, None, false))
-                .is_ok()
+            Feeder::new(
+                &program(SymbolTable::default()),
+                &plan(&[2, 3]),
+                &data,
+                &Learned::default(),
+                &provider(2, None, false)
+            )
+            .is_ok()
         );
-        let error =
-            Feeder::new(&SymbolTable::default(), &plan(&[7]), &data, &Learned::default(), &provider(2, None, false))
-                .err();
+        let error = Feeder::new(
+            &program(SymbolTable::default()),
+            &plan(&[7]),
+            &data,
+            &Learned::default(),
+            &provider(2, None, false),
+        )
+        .err();
         assert_eq!(
             error.map(|e| e.message().to_owned()).as_deref(),
             Some("`x` has shape 6 in the data, 7 in the model")
         );
-        let error =
-            Feeder::new(&SymbolTable::default(), &plan(&[6]), &data, &Learned::default(), &provider(4, None, true))
-                .err();
+        let error = Feeder::new(
+            &program(SymbolTable::default()),
+            &plan(&[6]),
+            &data,
+            &Learned::default(),
+            &provider(4, None, true),
+        )
+        .err();
         assert_eq!(error.map(|e| e.id()), Some("batch-size"));
     }
 }

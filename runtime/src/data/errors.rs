@@ -2,6 +2,7 @@
 //! `tests.rs` beside this file.
 
 use crate::error::{Error, Place, did_you_mean, name_list};
+use crate::plan::LayerInfo;
 
 /// Cells longer than this are cut in messages.
 const CELL_LIMIT: usize = 40;
@@ -282,6 +283,43 @@ pub fn target_shape(name: &str, found: &str, expected: &str, classes: Option<&[S
                 .help("compile the Kurfile for this data, or give data of the shape it was compiled for")
         }
     }
+}
+
+/// A target that is shorter or longer than its output; `from` is the input that the output's length follows from.
+#[must_use]
+pub fn target_length(name: &str, found: u64, wanted: u64, from: Option<(&str, u64)>) -> Error {
+    let of = from.map_or_else(String::new, |(input, n)| format!(" for {} of `{input}`", steps(n)));
+    Error::data("target-length", format!("the target `{name}` has {}, its output has {wanted}{of}", steps(found)))
+        .help("give the target of each sample one step for every step of the output, or leave the sample out")
+}
+
+/// A sample that is smaller than a window.
+#[must_use]
+pub fn too_short(name: &str, axis: usize, found: u64, layer: Option<&LayerInfo>, least: Option<u64>) -> Error {
+    let size = if axis == 0 { steps(found) } else { format!("size {found} on axis {axis}") };
+    let layer = layer.map_or_else(
+        || "a layer".to_owned(),
+        |l| format!("layer `{}` ({}, line {} of the Kurfile)", l.name, l.kind, l.line),
+    );
+    let error = Error::data("too-short", format!("a sample of `{name}` has {size}, too few for {layer}"));
+    let error = match least {
+        Some(least) => error.help(format!("it needs at least {least}; leave out shorter samples, or fill them up")),
+        None => error,
+    };
+    error.help("with `border: same` a layer takes samples of any size")
+}
+
+/// A target of varying length for a program that does not expect one.
+#[must_use]
+pub fn ragged_target(name: &str, size: u64) -> Error {
+    let message =
+        format!("the samples of the target `{name}` differ in length, the program was built for {size} in each");
+    Error::data("target-length", message)
+        .help("padding would count as truth; build the program with this data, so that it does not: `kurc build KURFILE --data FILE`")
+}
+
+fn steps(n: u64) -> String {
+    if n == 1 { "1 step".to_owned() } else { format!("{n} steps") }
 }
 
 /// A file that is no IDX file of the expected kind.

@@ -12,12 +12,14 @@ pub mod arrays;
 pub mod batch;
 pub mod bind;
 pub mod csv;
+pub mod domain;
 pub mod encode;
 pub mod errors;
 pub mod file;
 pub mod idx;
 pub mod learned;
 pub mod order;
+mod sizes;
 pub mod table;
 
 use crate::error::Result;
@@ -196,6 +198,16 @@ impl Source {
             Store::Ragged { starts, unit, .. } => ((starts[row + 1] - starts[row]) / (*unit).max(1)) as u64,
             Store::Numbers(_) | Store::Bytes(..) | Store::Classes(..) => self.shape.first().copied().unwrap_or(1),
         }
+    }
+
+    /// The numbers of one sample in its own length.
+    pub fn sample(&self, row: usize, out: &mut Vec<f32>) {
+        let width = match &self.store {
+            Store::Ragged { starts, .. } => starts[row + 1] - starts[row],
+            Store::Numbers(_) | Store::Bytes(..) | Store::Classes(..) => self.width(),
+        };
+        out.resize(width, 0.0);
+        self.write_row(row, out);
     }
 
     /// Writes one sample; `out` has [`Source::width`] elements. Samples of variable length fill any `out` that holds

@@ -4,7 +4,7 @@
 
 use std::ops::Range;
 
-use super::{CONTROL_WORDS, ExecError, Executor, KEPT, StepKind, map, plan_of};
+use super::{CONTROL_WORDS, ExecError, Executor, KEPT, KEPT_BYTES, StepKind, map, plan_of};
 use crate::abi::KernelFn;
 use crate::cpu::{self, KernelFault, LibKernel};
 use crate::dim::{Dim, MAX_SYMS, Sym, SymbolTable};
@@ -15,7 +15,7 @@ use crate::plan::{ALIGN, Call, InputRole, LibCall, Place, Plan};
 const OPS_PER_CHUNK: u64 = 120_000;
 
 /// What a [`Bound`] was made for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) struct Key {
     pub(super) step: StepKind,
     /// Values of free symbols; others are 0.
@@ -243,14 +243,36 @@ impl Executor {
             self.scratch.region = map(bytes.map_or(u64::MAX, |b| b as u64))?;
             (self.scratch.shared, self.scratch.local) = (shared, local);
         }
-        if self.bounds.len() >= KEPT
+        // Places move.
+        self.last = None;
+        let mut bytes = self.bounds.iter().map(Bound::bytes).sum::<usize>() + bound.bytes();
+        while self.bounds.len() >= KEPT
+            && bytes > KEPT_BYTES
             && let Some(oldest) = (0..self.bounds.len()).min_by_key(|b| self.bounds[*b].used)
         {
-            self.bounds.swap_remove(oldest);
-            self.last = None;
+            bytes -= self.bounds.remove(oldest).bytes();
         }
-        self.bounds.push(bound);
-        Ok(self.bounds.len() - 1)
+        let place = self.bounds.partition_point(|b| b.key < bound.key);
+        self.bounds.insert(place, bound);
+        Ok(place)
+    }
+}
+
+/// Bytes that a prepared library kernel takes, about.
+const LIB_BYTES: usize = 512;
+
+impl Bound {
+    /// Bytes that it takes, about.
+    fn bytes(&self) -> usize {
+        let lib = |l: &&BoundLaunch| matches!(l.call, BoundCall::Lib(_));
+        size_of::<Bound>()
+            + size_of_val(self.syms.as_slice())
+            + size_of_val(self.ptrs.as_slice())
+            + size_of_val(self.patches.as_slice())
+            + size_of_val(self.input_lens.as_slice())
+            + size_of_val(self.launches.as_slice())
+            + size_of_val(self.results.as_slice())
+            + self.launches.iter().filter(lib).count() * LIB_BYTES
     }
 }
 

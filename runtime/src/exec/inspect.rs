@@ -108,6 +108,18 @@ impl Executor {
         Ok(Diagnosis { state, launch: found, layer })
     }
 
+    /// Overwrites the memory of intermediate values and scratch memory as far as they are mapped: a step must write all
+    /// that it reads of them. For tests; results of earlier runs are lost.
+    pub fn fill_memory(&mut self, value: f32) {
+        for region in [&mut self.arena, &mut self.scratch.region] {
+            let len = region.len() / 4;
+            if let Some(floats) = region.floats_mut(0, len) {
+                floats.fill(value);
+            }
+        }
+        self.last = None;
+    }
+
     /// Positions of non-finite values in state and arena, ascending.
     fn bad_values(&self) -> Vec<usize> {
         let state = self.state.floats(0, self.state.len() / 4).unwrap_or(&[]);

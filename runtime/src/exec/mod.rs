@@ -32,8 +32,12 @@ use crate::dim::{BATCH, MAX_SYMS, Sym};
 use crate::plan::{Plan, Program};
 use crate::pool::Pool;
 
-/// How many bound (step, sizes) pairs are kept: three steps with a full and a short last batch, and two to spare.
+/// How many bound (step, sizes) pairs are kept in any case: three steps with a full and a short last batch, and two to
+/// spare.
 const KEPT: usize = 8;
+
+/// Bytes that more of them may take: where samples differ in length, almost every batch has other sizes.
+const KEPT_BYTES: usize = 32 << 20;
 
 /// Entry points of the generated kernels, with whatever keeps their memory alive.
 pub struct CodeTable {
@@ -44,7 +48,7 @@ pub struct CodeTable {
 }
 
 /// Which step of a program.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepKind {
     /// Forward, backward, update.
     Train,
@@ -78,6 +82,7 @@ pub struct Executor {
     scratch: Scratch,
     /// Seed, number of updates, symbol values: what [`crate::plan::InputRole::Control`] inputs read.
     control: Region,
+    /// In the order of their keys.
     bounds: Vec<Bound>,
     /// Index into `bounds` of the last step run.
     last: Option<usize>,
@@ -262,9 +267,9 @@ impl Executor {
         updates: u32,
     ) -> Result<usize, ExecError> {
         let key = Key::new(step, sizes);
-        let b = match self.bounds.iter().position(|b| b.key == key) {
-            Some(b) => b,
-            None => self.bind(key, sizes)?,
+        let b = match self.bounds.binary_search_by(|b| b.key.cmp(&key)) {
+            Ok(b) => b,
+            Err(_) => self.bind(key, sizes)?,
         };
         let bound = &mut self.bounds[b];
         if inputs.len() != bound.input_lens.len() {

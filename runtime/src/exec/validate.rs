@@ -133,6 +133,7 @@ fn place(p: &Program, plan: &Plan, place: Place) -> Result<(), String> {
 fn lib_dims(call: &LibCall) -> Vec<Dim> {
     match call {
         LibCall::MatMul { batch, m, n, k, .. } => vec![*batch, *m, *n, *k],
+        LibCall::Biased { call, .. } => lib_dims(call),
         LibCall::ConvForward(ConvGeometry { batch, input, output, .. })
         | LibCall::ConvGradInput(ConvGeometry { batch, input, output, .. })
         | LibCall::ConvGradWeight(ConvGeometry { batch, input, output, .. })

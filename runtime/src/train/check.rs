@@ -1,5 +1,6 @@
 //! One pass of the test step over a data set: what validation and `test` share.
 
+use super::blame::{self, Cause};
 use super::engine::Engine;
 use super::metrics::{Means, Metric, Units};
 use super::progress::Bar;
@@ -7,9 +8,28 @@ use super::scores::Scores;
 use super::stop::Stop;
 use crate::data::Learned;
 use crate::data::batch::{Feeder, Flow};
+use crate::dim::{BATCH, Sym};
 use crate::error::Result;
 use crate::exec::StepKind;
 use crate::plan::Plan;
+
+/// What a pass found.
+#[derive(Debug)]
+pub struct Tested {
+    /// Loss and metrics.
+    pub metrics: Vec<Metric>,
+    /// A batch whose loss is no finite number, at which the pass ended.
+    pub(crate) broken: Option<Broken>,
+}
+
+/// A batch whose loss is no finite number.
+#[derive(Debug)]
+pub(crate) struct Broken {
+    /// From 1.
+    pub(crate) batch: u64,
+    pub(crate) loss: f64,
+    pub(crate) cause: Option<Cause>,
+}
 
 /// Runs the test step over an epoch of `feeder`; `None` when a signal cut it short.
 ///
@@ -26,22 +46,31 @@ pub fn run<E: Engine>(
     title: &str,
     live: bool,
     stop: &Stop,
-) -> Result<Option<Vec<Metric>>> {
+) -> Result<Option<Tested>> {
     let mut means = Means::new(plan);
     let mut units = Units::new(plan, learned);
     let mut scores = Scores::new(plan, &engine.program().run, learned);
     let mut bar = Bar::new(live, title.to_owned(), feeder.samples());
-    let mut cut = false;
+    let (mut cut, mut broken) = (false, None);
+    let symbols = engine.program().symbols.clone();
     feeder.epoch(order, 0, &mut |batch| {
         let rows = batch.rows.len();
         engine.set_sizes(batch.sizes());
+        let sizes: Vec<(Sym, u64)> =
+            std::iter::once((BATCH, rows as u64)).chain(batch.sizes().iter().copied()).collect();
+        let values = symbols.values(&sizes);
         batch.with_inputs(|inputs| -> Result<()> {
             engine.run(StepKind::Test, rows as u64, inputs, seed, updates)?;
             units.add(engine, StepKind::Test, inputs);
-            scores.add(engine, StepKind::Test, inputs);
+            scores.add(engine, StepKind::Test, inputs, &values);
             Ok(())
         })?;
-        means.add(engine, StepKind::Test, rows);
+        let loss = means.add(engine, StepKind::Test, rows);
+        if !loss.is_finite() {
+            let cause = blame::inspect(engine, plan, StepKind::Test, batch, (seed, updates));
+            broken = Some(Broken { batch: batch.number + 1, loss, cause });
+            return Ok(Flow::Stop);
+        }
         bar.update(means.samples, means.loss());
         cut = stop.signal().is_some();
         Ok(if cut { Flow::Stop } else { Flow::Continue })
@@ -58,5 +87,5 @@ pub fn run<E: Engine>(
             metrics.push((name, value));
         }
     }
-    Ok(Some(metrics))
+    Ok(Some(Tested { metrics, broken }))
 }

@@ -175,33 +175,8 @@ pub fn load_with(
     let inputs: Vec<String> = inputs.collect();
     let targets: Vec<TargetHint> = data::loss_targets(run);
     let found = data::load(section, &Wanted { inputs: &inputs, targets: &targets, truth }, learned)?;
-    check_classes(run, &found.0)?;
+    data::domain::check(run, &found.0)?;
     Ok(found)
-}
-
-/// Targets that hold numbers of classes must hold those of the output.
-fn check_classes(run: &RunSpec, data: &Dataset) -> Result<()> {
-    for output in run.outputs.iter().filter(|o| o.loss.as_deref() == Some("categorical_crossentropy")) {
-        let Some(source) = data.get(&output.name).filter(|s| s.role == data::Role::Target) else { continue };
-        let Some(&classes) = output.shape.last() else { continue };
-        let places: u64 = output.shape.iter().rev().skip(1).product();
-        let wide = matches!(source.store, data::Store::Classes(..)) || source.width() as u64 != places;
-        if wide || classes <= 1 {
-            continue;
-        }
-        let mut row = vec![0.0; source.width()];
-        for i in 0..data.rows {
-            source.write_row(i, &mut row);
-            #[expect(clippy::cast_precision_loss, reason = "a layer has far fewer than 2^24 units")]
-            let wrong = row.iter().find(|x| x.fract() != 0.0 || !(0.0..classes as f32).contains(*x));
-            if let Some(x) = wrong {
-                let message = format!("`{}` is {x} in row {} of the data, which is no class", output.name, i + 1);
-                return Err(Error::data("unseen-class", message)
-                    .help(format!("the output has {classes} classes: whole numbers from 0 to {}", classes - 1)));
-            }
-        }
-    }
-    Ok(())
 }
 
 /// Reads a weights file, or one of Kur's weight folders, into the engine.

@@ -103,6 +103,7 @@ pub(crate) fn linear(run: RunSpec) -> Linear {
                 loss: Some("mean_squared_error".into()),
                 loss_reads: Vec::new(),
                 metrics: Vec::new(),
+                blank_first: false,
             }],
             ..run
         },

@@ -4,8 +4,9 @@ use std::path::PathBuf;
 
 use std::time::Duration;
 
-use super::blame::{Cause, Snapshot};
-use super::check;
+use super::accumulate::Accumulation;
+use super::blame::{Snapshot, diverged, word};
+use super::check::{self, Tested};
 use super::console::Console;
 use super::engine::Engine;
 use super::metrics::{LOSS, Means, Metric, fields, show};
@@ -171,15 +172,18 @@ impl<E: Engine> Trainer<'_, E> {
         let (engine, progress, stop, seed) = (&mut *self.engine, &mut self.progress, self.stop, self.seed);
         let order = self.order.epoch(epoch);
         let before = means.samples;
+        let (accumulation, batches) = (Accumulation::of(engine.program()), self.feeder.batches());
         let mut snapshot: Option<Snapshot> = None;
         let mut failed: Option<(u64, f64)> = None;
         self.feeder.epoch(order, first, &mut |batch| {
-            Snapshot::refresh(&mut snapshot, engine, batch.number, progress.updates);
+            Snapshot::refresh(&mut snapshot, engine, batch.number, progress.steps);
             let rows = batch.rows.len();
-            let updates = u32::try_from(progress.updates).unwrap_or(u32::MAX);
+            let steps = u32::try_from(progress.steps).unwrap_or(u32::MAX);
             engine.set_sizes(batch.sizes());
-            batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, updates))?;
-            progress.updates += 1;
+            accumulation.mark(engine, batch.number + 1 == batches);
+            batch.with_inputs(|inputs| engine.run(StepKind::Train, rows as u64, inputs, seed, steps))?;
+            progress.steps += 1;
+            progress.updates += u64::from(accumulation.updated(engine));
             done = batch.number + 1;
             let loss = means.add(engine, StepKind::Train, rows);
             if !loss.is_finite() {
@@ -198,7 +202,8 @@ impl<E: Engine> Trainer<'_, E> {
                 self.console.note(&format!("what made the loss diverge was not found: {e}"));
                 None
             });
-            return Err(diverged(self.engine.program(), loss, epoch + 1, Some(at + 1), found));
+            let message = format!("the loss became {} in epoch {}, batch {}", word(loss), epoch + 1, at + 1);
+            return Err(diverged(self.engine.program(), message, found));
         }
         if done < self.feeder.batches() {
             self.progress.partial = Some(Partial {
@@ -218,13 +223,19 @@ impl<E: Engine> Trainer<'_, E> {
     /// Validates, reports and keeps the best.
     fn end_epoch(&mut self, means: &Means, pass: Pass, total: Option<u64>) -> Result<()> {
         let epoch = self.progress.epochs;
-        let validated = self.validate(epoch)?;
+        let (validated, cause) = match self.validate(epoch)? {
+            Some(Tested { metrics, broken }) => (Some(metrics), broken.and_then(|b| b.cause)),
+            None => (None, None),
+        };
         self.report(total, &means.all(), validated.as_deref(), pass);
         let loss = validated.as_ref().and_then(|m| m.iter().find(|(n, _)| n == LOSS).or(m.first())).map(|(_, v)| *v);
         if let Some(loss) = loss.filter(|l| !l.is_finite()) {
-            return Err(diverged(self.engine.program(), loss, epoch, None, None));
+            let message = format!("the validation loss became {} after epoch {epoch}", word(loss));
+            return Err(diverged(self.engine.program(), message, cause));
         }
-        if let Some(loss) = loss.or(means.loss()) {
+        // A validation that was cut short says nothing, and the training loss is another measure.
+        let measure = if self.validation.is_some() { loss } else { means.loss() };
+        if let Some(loss) = measure {
             self.plateau(loss);
         }
         if let Some(loss) = means.loss()
@@ -276,17 +287,17 @@ impl<E: Engine> Trainer<'_, E> {
         }
     }
 
-    fn validate(&mut self, epoch: u64) -> Result<Option<Vec<Metric>>> {
+    fn validate(&mut self, epoch: u64) -> Result<Option<Tested>> {
         let Some((feeder, order)) = &mut self.validation else { return Ok(None) };
         let plan = plan(self.engine.program(), StepKind::Test)?.clone();
-        let updates = u32::try_from(self.progress.updates).unwrap_or(u32::MAX);
+        let steps = u32::try_from(self.progress.steps).unwrap_or(u32::MAX);
         check::run(
             self.engine,
             &plan,
             feeder,
             order.epoch(epoch - 1),
             &self.meta.learned,
-            (self.seed, updates),
+            (self.seed, steps),
             "Validating",
             self.console.is_live(),
             self.stop,
@@ -357,24 +368,4 @@ fn title(epoch: u64, total: Option<u64>) -> String {
         Some(total) => format!("Epoch {}/{total}", epoch + 1),
         None => format!("Epoch {}/inf", epoch + 1),
     }
-}
-
-fn diverged(program: &Program, loss: f64, epoch: u64, batch: Option<u64>, found: Option<Cause>) -> Error {
-    let value = if loss.is_nan() { "NaN" } else { "infinite" };
-    let message = match batch {
-        Some(batch) => format!("the loss became {value} in epoch {epoch}, batch {batch}"),
-        None => format!("the validation loss became {value} after epoch {epoch}"),
-    };
-    let mut error = Error::new(Exit::Diverged, "diverged", message);
-    let Some(Cause { input, update, op, layer }) = found else { return error };
-    if let Some((name, row)) = input {
-        error = error.help(format!("`{name}` holds a number that is not finite in row {} of the data", row + 1));
-    }
-    let layer = layer.and_then(|i| usize::try_from(i).ok()).and_then(|i| program.layers.get(i));
-    let place = match layer {
-        Some(l) => format!("`{op}` in layer `{}` ({}, line {} of the Kurfile)", l.name, l.kind, l.line),
-        None => format!("`{op}`"),
-    };
-    let when = if update { "of the batch before come" } else { "come" };
-    error.help(format!("the first values that are not finite {when} from {place}"))
 }

@@ -3,12 +3,14 @@
 //! Invariants: the state after epoch `e` depends on the program, the data, the seed and `e` alone, whether training ran
 //! through or was stopped and continued; a file with good weights is never replaced by weights of a diverged run.
 
-mod blame;
+mod accumulate;
+pub(crate) mod blame;
 pub mod check;
 pub mod console;
 pub mod cx;
 pub mod engine;
 mod epochs;
+mod labels;
 pub mod metrics;
 pub mod progress;
 pub mod save;
@@ -75,13 +77,12 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
     let seed = options.seed.or(start.meta.as_ref().map(|m| m.seed)).unwrap_or(run.seed);
     let program = cx.engine.program();
     let no_step = || Error::internal("the program has no train step");
-    let feeder =
-        Feeder::new(&program.symbols, program.train.as_ref().ok_or_else(no_step)?, &data, &learned, &section.provider)?;
+    let feeder = Feeder::new(program, program.train.as_ref().ok_or_else(no_step)?, &data, &learned, &section.provider)?;
     let order = if section.provider.randomize { Order::shuffled(data.rows, seed, 0) } else { Order::file(data.rows) };
     let validation = match &validation {
         Some((section, data)) => {
             let plan = program.test.as_ref().ok_or_else(no_step)?;
-            let feeder = Feeder::new(&program.symbols, plan, data, &learned, &section.provider)?;
+            let feeder = Feeder::new(program, plan, data, &learned, &section.provider)?;
             // Without a limit every row is seen, so the order would change nothing but rounding.
             let draws = section.provider.randomize && section.provider.num_batches.is_some();
             let rows = data.rows;
@@ -216,7 +217,8 @@ impl Start {
         let progress = match self.optimizer {
             Some(Loaded { meta: Some(progress), tensors }) if progress.weights == hash() => {
                 cx::put(&mut cx.engine, &Loaded::<()> { meta: None, tensors });
-                progress
+                // Files from before steps were counted have one for each update.
+                Progress { steps: progress.steps.max(progress.updates), ..progress }
             }
             Some(_) => {
                 cx.console.note(&format!(

@@ -2,8 +2,10 @@
 //! all rows. Everything is counted in integers or f64, so that the size of a batch does not show in the result.
 
 use super::engine::Engine;
+use super::labels::Labels;
 use super::metrics::Metric;
 use crate::data::{Encoding, Learned};
+use crate::dim::Dim;
 use crate::exec::StepKind;
 use crate::plan::{InputRole, Plan, ResultRole};
 use crate::spec::{MetricSpec, RunSpec};
@@ -12,6 +14,8 @@ use crate::spec::{MetricSpec, RunSpec};
 #[derive(Debug)]
 pub struct Scores {
     outputs: Vec<Scored>,
+    /// Outputs whose labels are measured.
+    labels: Vec<Labels>,
 }
 
 /// One output and what is known of it so far.
@@ -21,6 +25,8 @@ struct Scored {
     input: usize,
     /// Place among the step's results.
     result: usize,
+    /// Where samples differ in length: the place of their lengths among the inputs, and the axis of steps.
+    lengths: Option<(usize, Dim)>,
     /// Behind the names of the measures: `:OUTPUT` when several outputs are measured.
     suffix: String,
     metrics: Vec<MetricSpec>,
@@ -82,12 +88,13 @@ impl Scores {
             let input = slots().position(|s| s.role == InputRole::Target && s.name == spec.name);
             let result = plan.results.iter().position(|r| r.role == ResultRole::Output && r.name == spec.name);
             let (Some(input), Some(result)) = (input, result) else { continue };
-            let one = crate::dim::Dim::ONE;
-            let last = slots().nth(input).and_then(|s| s.shape.last().copied()).unwrap_or(one);
+            let lengths = slots().position(|s| s.role == InputRole::Lengths && s.name == spec.name);
+            let steps = plan.results[result].shape.get(1).copied();
+            let last = slots().nth(input).and_then(|s| s.shape.last().copied()).unwrap_or(Dim::ONE);
             let width = spec.shape.last().and_then(|w| usize::try_from(*w).ok()).unwrap_or(1).max(1);
             let truth = match spec.loss.as_deref() {
                 Some("binary_crossentropy") => Truth::Yes,
-                Some("categorical_crossentropy") if width > 1 && last == one => Truth::Number,
+                Some("categorical_crossentropy") if width > 1 && last == Dim::ONE => Truth::Number,
                 Some("categorical_crossentropy") => Truth::Shares,
                 _ => Truth::Regression,
             };
@@ -95,6 +102,7 @@ impl Scores {
             outputs.push(Scored {
                 input,
                 result,
+                lengths: lengths.zip(steps),
                 suffix: format!(":{}", spec.name),
                 metrics: spec.metrics.clone(),
                 truth,
@@ -109,21 +117,25 @@ impl Scores {
         if run.outputs.iter().filter(|o| o.loss.is_some()).count() < 2 {
             outputs.iter_mut().for_each(|o| o.suffix.clear());
         }
-        Scores { outputs }
+        Scores { outputs, labels: Labels::all(plan, run) }
     }
 
-    /// Adds the step just run.
-    pub fn add<E: Engine>(&mut self, engine: &E, step: StepKind, inputs: &[&[f32]]) {
+    /// Adds the step just run, whose sizes are `values`.
+    pub fn add<E: Engine>(&mut self, engine: &E, step: StepKind, inputs: &[&[f32]], values: &[u64]) {
         for output in &mut self.outputs {
             let (Some(truth), found) = (inputs.get(output.input), engine.result(step, output.result)) else { continue };
-            output.add(truth, found);
+            match output.lengths.and_then(|(at, steps)| Some((inputs.get(at)?, steps.eval(values)))) {
+                Some((lengths, steps)) => output.add_real(truth, found, lengths, steps),
+                None => output.add(truth, found),
+            }
         }
+        self.labels.iter_mut().for_each(|l| l.add(engine, step, inputs));
     }
 
     /// The measures, in the order of the Kurfile.
     #[must_use]
     pub fn all(&self) -> Vec<Metric> {
-        self.outputs.iter().flat_map(Scored::all).collect()
+        self.outputs.iter().flat_map(Scored::all).chain(self.labels.iter().flat_map(Labels::values)).collect()
     }
 }
 
@@ -145,6 +157,20 @@ fn units(learned: &Learned, name: &str, width: usize) -> Vec<f64> {
 }
 
 impl Scored {
+    /// Adds the real steps of each sample.
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "numbers of steps are whole and small")]
+    fn add_real(&mut self, truth: &[f32], found: &[f32], lengths: &[f32], steps: u64) {
+        let steps = usize::try_from(steps).unwrap_or(usize::MAX);
+        let unit = |all: &[f32]| (all.len() / lengths.len().saturating_mul(steps).max(1)).max(1);
+        let (t, y) = (unit(truth), unit(found));
+        let samples =
+            truth.chunks_exact(t.saturating_mul(steps).max(1)).zip(found.chunks_exact(y.saturating_mul(steps).max(1)));
+        for ((truth, found), length) in samples.zip(lengths) {
+            let real = (*length as usize).min(steps);
+            self.add(&truth[..real * t], &found[..real * y]);
+        }
+    }
+
     fn add(&mut self, truth: &[f32], found: &[f32]) {
         let width = self.width;
         let wide = if self.truth == Truth::Number { 1 } else { width };
@@ -206,6 +232,8 @@ impl Scored {
                 MetricSpec::Auroc => self.mean(Class::auroc),
                 MetricSpec::Mae => mean(self.columns.iter().map(Column::mae)),
                 MetricSpec::R2 => mean(self.columns.iter().map(Column::r2)),
+                // Of labels: `super::labels`.
+                MetricSpec::Cer | MetricSpec::Wer(_) => continue,
             };
             all.push((format!("{}{}", metric.name(), self.suffix), value));
         }
@@ -225,7 +253,7 @@ impl Scored {
 }
 
 /// Position of the first largest number.
-fn largest(x: &[f32]) -> usize {
+pub(super) fn largest(x: &[f32]) -> usize {
     let mut best = 0;
     for (i, v) in x.iter().enumerate() {
         if *v > x[best] {
@@ -323,6 +351,7 @@ mod tests {
         Scored {
             input: 0,
             result: 0,
+            lengths: None,
             suffix: String::new(),
             metrics: metrics.to_vec(),
             truth,
@@ -392,6 +421,17 @@ mod tests {
         let mut flat = scored(Truth::Regression, 1, &[R2]);
         flat.add(&[1.0, 1.0], &[1.0, 0.0]);
         assert!(values(&flat)[0].is_nan());
+    }
+
+    #[test]
+    fn padding_does_not_count() {
+        let mut s = scored(Truth::Number, 2, &[Accuracy]);
+        // Three samples of two steps, of which the second has one and the third none.
+        let truth = [0.0, 1.0, 1.0, 0.0, 0.0, 0.0];
+        let found = [0.9, 0.1, 0.8, 0.2, 0.3, 0.7, 0.9, 0.1, 0.9, 0.1, 0.9, 0.1];
+        s.add_real(&truth, &found, &[2.0, 1.0, 0.0], 2);
+        close(&values(&s), &[2.0 / 3.0]);
+        assert_eq!(s.rows, 3);
     }
 
     #[test]

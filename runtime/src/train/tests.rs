@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use super::double::{Linear, Recorder, context, csv_section, linear, run_spec};
 use super::*;
-use crate::spec::{RunSpec, TrainWeights};
+use crate::spec::{PlateauSpec, RunSpec, TrainWeights};
 
 struct Bench {
     dir: tempfile::TempDir,
@@ -134,6 +134,30 @@ fn an_interruption_says_how_to_go_on() {
             "Interrupted in epoch 2, after batch 2 of 3."
         ]
     );
+}
+
+#[test]
+fn a_validation_that_was_cut_short_tells_a_plateau_nothing() {
+    let run = |plateau: bool, cut: bool| {
+        let bench = Bench::new();
+        let mut spec = bench.spec();
+        spec.validate = Some(csv_section(&bench.text("train.csv")));
+        // Its numbers overwrite the momentum of the double, so that they show.
+        let (state, seen) = ("w".to_owned(), "w:sgd.m".to_owned());
+        spec.rate.plateau = plateau.then_some(PlateauSpec { factor: 0.5, patience: 1, state, seen });
+        let (mut cx, ..) = context(linear(spec), true);
+        let stop = cx.stop.clone();
+        // The third batch is the last of the epoch: validation ends with its first batch.
+        cx.engine.after_step = Box::new(move |steps| {
+            if cut && steps == 3 {
+                stop.request(15);
+            }
+        });
+        assert_eq!(train(&mut cx, &epochs(1)), Ok(cut.then_some(15)));
+        bits(&cx.engine)
+    };
+    assert_eq!(run(true, true), run(false, true));
+    assert_ne!(run(true, false), run(false, false), "a whole validation does");
 }
 
 #[test]

@@ -50,7 +50,10 @@ pub struct Meta {
 pub struct Progress {
     /// SHA-256 of the weights that the optimizer's tensors belong to.
     pub weights: String,
-    /// Train steps done.
+    /// Train steps done: batches.
+    #[serde(default)]
+    pub steps: u64,
+    /// Updates done; fewer than steps where several batches make one.
     pub updates: u64,
     /// Finished epochs.
     pub epochs: u64,

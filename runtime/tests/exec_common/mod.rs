@@ -3,7 +3,7 @@
 //! b `[64]`, y `[n, 64]`, target `[n, 64]`.
 
 use kur_runtime::abi::{KernelArgs, KernelFn};
-use kur_runtime::dim::{Dim, SymbolTable};
+use kur_runtime::dim::{Dim, DimSum, SymbolTable};
 use kur_runtime::exec::CodeTable;
 use kur_runtime::plan::{
     ArenaClass, Call, Init, InputRole, InputSlot, KernelInfo, Launch, LayerInfo, LibCall, Place, Plan, Program,
@@ -121,7 +121,7 @@ pub(crate) fn program() -> Program {
         offset: offset as u64,
     };
     let glorot = Init::GlorotUniform { fan_in: INS as u64, fan_out: OUTS as u64 };
-    let info = |name: &str| KernelInfo { name: name.to_owned(), flops: n, bytes: n };
+    let info = |name: &str| KernelInfo { name: name.to_owned(), flops: DimSum::default(), bufs: Vec::new() };
     Program {
         compiler: "test".to_owned(),
         symbols: SymbolTable::default(),

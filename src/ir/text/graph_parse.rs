@@ -176,7 +176,11 @@ fn ty(pair: P<'_>, t: &SymbolTable) -> Result<Type, TextError> {
 }
 
 fn input_role(p: &P<'_>) -> InputRole {
-    if p.as_str() == "target" { InputRole::Target } else { InputRole::Data }
+    match p.as_str() {
+        "target" => InputRole::Target,
+        "lengths" => InputRole::Lengths,
+        _ => InputRole::Data,
+    }
 }
 
 /// Attributes of an instruction by name.

@@ -70,6 +70,7 @@ fn role_word(role: InputRole) -> &'static str {
     match role {
         InputRole::Data => "data",
         InputRole::Target => "target",
+        InputRole::Lengths => "lengths",
         InputRole::Control => "control",
     }
 }

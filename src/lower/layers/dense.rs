@@ -3,7 +3,7 @@
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::Init;
 
-use super::{param, shape, state};
+use super::{param, shape, state, torch_init};
 use crate::diag::Reported;
 use crate::ir::graph::{Builder, LayerRef, NodeId};
 use crate::ir::kernel::ScalarOp;
@@ -35,12 +35,15 @@ pub(super) fn dense(
         let tensor = |cx: &mut Cx<'_>, name: &str, shape: &[u64], init| {
             state(cx, layer, at, format!("{own}/{name}"), StateRole::Param, shape, init)
         };
-        let init = Init::GlorotUniform { fan_in: inputs, fan_out: size.value };
+        let (init, bias_init) = match highway {
+            Some(_) => (torch_init(inputs), torch_init(inputs)),
+            None => (Init::GlorotUniform { fan_in: inputs, fan_out: size.value }, Init::Constant(0.0)),
+        };
         let kernel = tensor(cx, "kernel", &[inputs, size.value], init);
-        let bias = tensor(cx, "bias", &[size.value], Init::Constant(0.0));
+        let bias = tensor(cx, "bias", &[size.value], bias_init);
         let gate = highway.map(|h| {
             let kernel = tensor(cx, "gate_kernel", &[inputs, size.value], init);
-            (kernel, h.bias.ok_or_else(|| tensor(cx, "gate_bias", &[size.value], Init::Constant(0.0))))
+            (kernel, h.bias.ok_or_else(|| tensor(cx, "gate_bias", &[size.value], bias_init)))
         });
         let mut b = cx.builder(at);
         let rows = Dim::product(&shape[..shape.len() - 1]);

@@ -142,6 +142,13 @@ fn too_many_sizes(cx: &mut Cx<'_>, layer: &Layer) -> Reported {
     cx.sink.fail(d)
 }
 
+/// ±1/√inputs for weights and biases: what PyTorch starts from, and so Kur's layers that only PyTorch has (kur-reference
+/// 3.2, 3.3, 3.5).
+#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a limit of random numbers")]
+fn torch_init(inputs: u64) -> Init {
+    Init::Uniform { limit: (1.0 / (inputs.max(1) as f64).sqrt()) as f32 }
+}
+
 /// A parameter or running statistic of the layer. The same name stands for the same state: that is how layers are
 /// reused.
 fn state(

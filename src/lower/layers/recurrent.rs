@@ -5,7 +5,7 @@ use kur_runtime::dim::Dim;
 use kur_runtime::plan::{CellActivation, Init, PartOf, RnnCell, StateRole, StepPick};
 
 use super::activation::elementwise;
-use super::state;
+use super::{state, torch_init};
 use crate::diag::Reported;
 use crate::ir::graph::{Builder, LayerRef, NodeId};
 use crate::ir::kernel::ScalarOp;
@@ -79,7 +79,7 @@ fn cell(
 ) -> NodeId {
     let (u, packed) = (d.units, d.units * cell.gates());
     let weight = |cx: &mut Cx<'_>, name: &str, shape: &[u64], init: Init| {
-        let init = if r.torch { Init::Uniform { limit: torch_limit(u) } } else { init };
+        let init = if r.torch { torch_init(u) } else { init };
         state(cx, layer, at, format!("{}/{name}", d.name), StateRole::Param, shape, init)
     };
     let glorot = Init::GlorotUniform { fan_in: d.inputs, fan_out: packed };
@@ -110,12 +110,6 @@ fn cell(
     let tape = b.op(Op::Rnn(RnnAttrs { cell, inner, outer, reverse: d.reverse }), &args);
     let parts = u32::try_from(cell.parts()).unwrap_or(u32::MAX);
     b.op(Op::Part(PartOf { part: 0, parts, steps: steps(r, d) }), &[tape])
-}
-
-/// ±1/√units for all weights (PyTorch).
-#[expect(clippy::cast_precision_loss, clippy::cast_possible_truncation, reason = "a limit of random numbers")]
-fn torch_limit(units: u64) -> f32 {
-    (1.0 / (units as f64).sqrt()) as f32
 }
 
 /// The elementwise activation of a cell.

@@ -5,7 +5,7 @@ use kur_runtime::dim::Dim;
 use kur_runtime::plan::{Init, PAD_SAME};
 
 use super::dense::{carry, gate_bias};
-use super::{derived, param, sum};
+use super::{derived, param, sum, torch_init};
 use crate::diag::Reported;
 use crate::ir::graph::{LayerRef, NodeId};
 use crate::ir::kernel::ReduceOp;
@@ -85,13 +85,16 @@ pub(super) fn convolution(cx: &mut Cx<'_>, layer: &Layer, at: LayerRef, x: NodeI
     let field: u64 = size.value.iter().product();
     let mut shape = size.value.clone();
     shape.extend([w.channels / groups, *kernels]);
-    let init = Init::GlorotUniform { fan_in: field * w.channels / groups, fan_out: field * kernels / groups };
-    let zero = Init::Constant(0.0);
+    let (init, bias_init) = if *separable || highway.is_some() {
+        (torch_init(field * w.channels), torch_init(field * w.channels))
+    } else {
+        (Init::GlorotUniform { fan_in: field * w.channels, fan_out: field * kernels }, Init::Constant(0.0))
+    };
     let kernel = param(cx, layer, at, "kernel", &shape, init);
-    let bias = param(cx, layer, at, "bias", &[*kernels], zero);
+    let bias = param(cx, layer, at, "bias", &[*kernels], bias_init);
     let gate = highway.map(|h| {
         let kernel = param(cx, layer, at, "gate_kernel", &shape, init);
-        (kernel, h.bias.ok_or_else(|| param(cx, layer, at, "gate_bias", &[*kernels], zero)))
+        (kernel, h.bias.ok_or_else(|| param(cx, layer, at, "gate_bias", &[*kernels], bias_init)))
     });
     let dilation = dilation.iter().map(|d| u32::try_from(*d).unwrap_or(u32::MAX)).collect();
     let groups = u32::try_from(groups).unwrap_or(u32::MAX);

@@ -58,10 +58,15 @@ pub(super) fn categorical(b: &mut Builder<'_>, value: Value, target: Target, los
     let shape = b.shape(value.node);
     let last = shape.len() - 1;
     let log = match value.logits {
-        Some(logits) => b.op(Op::Softmax { log: true }, &[logits]),
+        Some(logits) => {
+            let logits = target.real(b, logits, 0.0);
+            b.op(Op::Softmax { log: true }, &[logits])
+        }
         None => {
-            let s = b.sum(value.node, &[last]);
-            let p = b.div(value.node, s);
+            // 1 in the padding: the sum there is no 0.
+            let shares = target.real(b, value.node, 1.0);
+            let s = b.sum(shares, &[last]);
+            let p = b.div(shares, s);
             let p = clipped(b, p);
             b.map(ScalarOp::Log, &[p])
         }
@@ -84,7 +89,7 @@ pub(super) fn categorical(b: &mut Builder<'_>, value: Value, target: Target, los
         let own = b.sum(own, &[last]);
         rows = b.mul(rows, own);
     }
-    let mean = b.mean_all(rows);
+    let mean = target.mean(b, rows);
     b.neg(mean)
 }
 
@@ -114,6 +119,7 @@ pub(super) fn binary(b: &mut Builder<'_>, value: Value, target: Target, loss: &L
     }
     let mut each = match sigmoid_argument(b, value) {
         Some(z) => {
+            let z = target.real(b, z, 0.0);
             // max(z, 0) + ln(1 + e^(min(z, 0) − max(z, 0))): finite for every z, with the slope σ(z) also at 0.
             let zero = b.constant(0.0);
             let high = b.map(ScalarOp::Max, &[z, zero]);
@@ -126,7 +132,8 @@ pub(super) fn binary(b: &mut Builder<'_>, value: Value, target: Target, loss: &L
             b.sub(softplus, tz)
         }
         None => {
-            let p = clipped(b, value.node);
+            let p = target.real(b, value.node, 0.5);
+            let p = clipped(b, p);
             let one = b.constant(1.0);
             let (rest, other) = (b.sub(one, p), b.sub(one, soft));
             let (yes, no) = (b.map(ScalarOp::Log, &[p]), b.map(ScalarOp::Log, &[rest]));
@@ -140,7 +147,7 @@ pub(super) fn binary(b: &mut Builder<'_>, value: Value, target: Target, loss: &L
         let own = b.add_const(more, no);
         each = b.mul(each, own);
     }
-    b.mean_all(each)
+    target.mean(b, each)
 }
 
 fn clipped(b: &mut Builder<'_>, p: NodeId) -> NodeId {

@@ -3,13 +3,14 @@
 
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
+use kur_runtime::spec::{MetricSpec, OutputSpec};
 
 use crate::diag::{Diagnostic, Reported, Span};
-use crate::ir::graph::{LayerRef, NodeId};
+use crate::ir::graph::{GraphResult, LayerRef, NodeId, Role};
 use crate::ir::kernel::ScalarOp;
 use crate::ir::op::Op;
 use crate::lower::layers::span_of;
-use crate::lower::model::{Cx, Value};
+use crate::lower::model::{Cx, Mode, Value};
 use crate::model::types::{Border, CtcLoss, LayerId, LayerKind, Spanned};
 use crate::shapes::position;
 
@@ -32,6 +33,7 @@ pub(super) fn lower(
     loss: Span,
 ) -> Result<NodeId, Reported> {
     let shape = cx.graph.shape(value.node).to_vec();
+    let index = output;
     let output = &cx.kurfile.outputs[output];
     if shape.len() != 3 {
         let text = format!("`ctc` needs an output of shape [frames, classes], found {}", cx.shape_text(value.node));
@@ -58,6 +60,7 @@ pub(super) fn lower(
         Some(from) => windows(cx, output.layer, from)?,
         None => Vec::new(),
     };
+    let measured = measured(cx, index, &shape)?;
     let labels = labels(cx, &ctc.labels, at)?;
     let frames = lengths(cx, &ctc.input_length, at)?;
     let lengths = lengths(cx, &ctc.output_length, at)?;
@@ -75,6 +78,10 @@ pub(super) fn lower(
         let (window, stride) = windows.into_iter().unzip();
         b.op(Op::Lengths { window, stride }, &[frames])
     };
+    if let Some(name) = measured {
+        let role = Role::Output(OutputSpec::frames(&name));
+        b.graph.results.push(GraphResult { role, value: frames });
+    }
     let each = b.op(Op::Ctc { blank_first: ctc.warp }, &[scores, labels, frames, lengths]);
     let mean = b.mean_all(each);
     if !ctc.loss_scale {
@@ -83,6 +90,29 @@ pub(super) fn lower(
     let frames = b.mean_all(frames);
     let scale = b.mul_const(frames, 1.0 / FRAMES);
     Ok(b.mul(mean, scale))
+}
+
+/// The output, where the test step leaves behind what its labels are measured with.
+fn measured(cx: &mut Cx<'_>, output: usize, shape: &[Dim]) -> Result<Option<String>, Reported> {
+    let kurfile = cx.kurfile;
+    let Some(loss) = kurfile.losses.iter().find(|l| l.output == output && !l.metrics.is_empty()) else {
+        return Ok(None);
+    };
+    // One class is the blank.
+    let labels = shape.last().and_then(|d| d.as_const()).unwrap_or(0).saturating_sub(1);
+    for metric in &loss.metrics {
+        let MetricSpec::Wer(Some(separator)) = metric else { continue };
+        if *separator >= labels {
+            let text = format!(
+                "the separator {separator} of `wer` is no label: there are labels from 0 to {}, and the blank",
+                labels.saturating_sub(1)
+            );
+            let d = Diagnostic::error("invalid-value", text).at(loss.span, "a metric of this loss");
+            let classes = format!("this output has {} classes", labels + 1);
+            return Err(cx.sink.fail(d.also(kurfile.outputs[output].span, classes)));
+        }
+    }
+    Ok((cx.mode == Mode::Test).then(|| kurfile.outputs[output].name.clone()))
 }
 
 /// The labels `[n, l]`. How many there may be says the data; where it is not seen, that is a variable size.

@@ -12,7 +12,7 @@ pub(super) fn accuracy(b: &mut Builder<'_>, value: Value, target: Target) -> Nod
     let predicted = b.op(Op::ArgMax, &[scores]);
     let truth = if target.sparse { target.node } else { b.op(Op::ArgMax, &[target.node]) };
     let same = b.map(ScalarOp::Eq, &[predicted, truth]);
-    b.mean_all(same)
+    target.mean(b, same)
 }
 
 /// Share of elements on the same side of one half as the truth.
@@ -21,5 +21,5 @@ pub(super) fn binary_accuracy(b: &mut Builder<'_>, value: Value, target: Target)
     let predicted = b.map(ScalarOp::Lt, &[half, value.node]);
     let truth = b.map(ScalarOp::Lt, &[half, target.node]);
     let same = b.map(ScalarOp::Eq, &[predicted, truth]);
-    b.mean_all(same)
+    target.mean(b, same)
 }

@@ -2,6 +2,7 @@
 
 mod crossentropy;
 mod ctc;
+mod mask;
 mod metrics;
 mod regression;
 mod regularizer;
@@ -72,9 +73,9 @@ pub(super) fn lower(cx: &mut Cx<'_>) -> Result<(), Reported> {
         }
         let mut b = cx.builder(at);
         let own = match loss.kind {
-            LossKind::MeanSquaredError => regression::mean_squared(&mut b, value.node, target.node),
-            LossKind::MeanAbsoluteError => regression::mean_absolute(&mut b, value.node, target.node),
-            LossKind::Huber => regression::huber(&mut b, value.node, target.node, loss.delta),
+            LossKind::MeanSquaredError => regression::mean_squared(&mut b, value.node, target),
+            LossKind::MeanAbsoluteError => regression::mean_absolute(&mut b, value.node, target),
+            LossKind::Huber => regression::huber(&mut b, value.node, target, loss.delta),
             LossKind::BinaryCrossentropy => crossentropy::binary(&mut b, value, target, loss),
             // `ctc` reads data of its own and was lowered above.
             LossKind::CategoricalCrossentropy | LossKind::Ctc => crossentropy::categorical(&mut b, value, target, loss),

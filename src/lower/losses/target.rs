@@ -3,8 +3,9 @@
 use kur_runtime::dim::Dim;
 use kur_runtime::plan::InputRole;
 
+use super::mask::Mask;
 use crate::diag::{Diagnostic, Reported};
-use crate::ir::graph::{LayerRef, NodeId};
+use crate::ir::graph::{Builder, LayerRef, NodeId};
 use crate::lower::layers::span_of;
 use crate::lower::model::{Cx, Value};
 use crate::model::types::LossKind;
@@ -16,6 +17,23 @@ pub(super) struct Target {
     pub(super) node: NodeId,
     /// Whether it has, on the last axis, the number of a class instead of a share for each class.
     pub(super) sparse: bool,
+    /// Which steps count, where samples differ in length.
+    mask: Option<Mask>,
+}
+
+impl Target {
+    /// A value of shape `[n, t, …]`, with a constant in the place of its padding.
+    pub(super) fn real(self, b: &mut Builder<'_>, x: NodeId, otherwise: f64) -> NodeId {
+        self.mask.map_or(x, |m| m.keep(b, x, otherwise))
+    }
+
+    /// The mean of what each place has, padding left out: a scalar.
+    pub(super) fn mean(self, b: &mut Builder<'_>, each: NodeId) -> NodeId {
+        match self.mask {
+            Some(mask) => mask.mean(b, each),
+            None => b.mean_all(each),
+        }
+    }
 }
 
 /// The truth an output is compared with: an input of the same shape, checked against the data; for classes also one of
@@ -31,6 +49,8 @@ pub(super) fn lower(
     let shape = cx.graph.shape(value.node).to_vec();
     let names = std::iter::once(&output.name).chain(&output.aliases);
     let data = names.into_iter().find_map(|n| cx.data.iter().find(|d| d.name == *n)).cloned();
+    let ragged = data.as_ref().is_some_and(|d| d.shape.first() == Some(&0));
+    let steps = steps(&shape, kind, ragged);
     if let Some(d) = data {
         let want: Vec<Dim> = shape[1..].to_vec();
         let mut found: Vec<Dim> = d.shape.iter().map(|s| Dim::constant(*s)).collect();
@@ -51,7 +71,7 @@ pub(super) fn lower(
                 *last = Dim::ONE;
             }
             let node = cx.input(&output.name, InputRole::Target, shape, Some(at));
-            return Ok(Target { node, sparse });
+            return Ok(Target { node, sparse, mask: steps.map(|s| mask(cx, &output.name, s, at)) });
         }
         if found != want {
             let have = cx.shape_text(value.node);
@@ -72,7 +92,20 @@ pub(super) fn lower(
         }
     }
     let node = cx.input(&output.name, InputRole::Target, shape, Some(at));
-    Ok(Target { node, sparse: false })
+    Ok(Target { node, sparse: false, mask: steps.map(|s| mask(cx, &output.name, s, at)) })
+}
+
+/// The size of the axis of steps, padding included, where samples may differ in it: the first behind the batch, if it
+/// varies or the data is known to. The last axis of a cross-entropy of classes holds those, and no steps.
+fn steps(shape: &[Dim], kind: LossKind, ragged: bool) -> Option<Dim> {
+    let axes = if kind == LossKind::CategoricalCrossentropy { &shape[..shape.len() - 1] } else { shape };
+    axes.get(1).copied().filter(|first| ragged || !first.is_const())
+}
+
+/// The real steps of the target of an output, of which the batch tells how many they are.
+fn mask(cx: &mut Cx<'_>, name: &str, steps: Dim, at: LayerRef) -> Mask {
+    let lengths = cx.input(name, InputRole::Lengths, vec![Dim::batch()], Some(at));
+    Mask::new(&mut cx.builder(at), lengths, steps)
 }
 
 /// Whether data of shape `found` has one number where the output `want` has a share for each class.

@@ -1,6 +1,6 @@
 //! `loss` (kur-reference 5.1).
 
-use kur_runtime::spec::MetricSpec;
+use kur_runtime::spec::{Measured, MetricSpec};
 
 use crate::diag::{Diagnostic, Reported};
 use crate::frontend::Value;
@@ -58,7 +58,7 @@ pub(crate) const RULES: [Rule; 6] = [
         LossKind::Ctc,
         CTC_ONLY,
         "sequences of labels without known places (kur-reference 5.2)",
-        "{target: y, name: ctc, input_length: frames, output_length: letters, output: transcript}",
+        "{target: y, name: ctc, input_length: frames, output_length: letters, output: transcript, metrics: [cer]}",
     ),
     rule(
         "binary_crossentropy",
@@ -86,9 +86,50 @@ pub(crate) const RULES: [Rule; 6] = [
 const WORDS: &[&str] =
     &["categorical_crossentropy", "mean_squared_error", "ctc", "binary_crossentropy", "mean_absolute_error", "huber"];
 
-const METRICS: &[&str] = &["accuracy", "precision", "recall", "f1", "auroc", "mae", "r2"];
-const TOP: &[Key] = &[Key::new("top_k", Ty::Whole(1), "share of rows whose class is among the k likeliest").required()];
-const METRIC: Ty = Ty::AnyOf(&[Ty::Word(METRICS), Ty::Map(TOP)]);
+/// A metric that is a word.
+pub(crate) struct Measure {
+    /// The word.
+    pub(crate) word: &'static str,
+    spec: MetricSpec,
+    /// What it is, one phrase.
+    pub(crate) doc: &'static str,
+}
+
+const fn measure(word: &'static str, spec: MetricSpec, doc: &'static str) -> Measure {
+    Measure { word, spec, doc }
+}
+
+/// Every metric that is a word, in the order of [`METRICS`].
+pub(crate) const MEASURES: [Measure; 9] = [
+    measure("accuracy", MetricSpec::Accuracy, "classes: share of rows whose likeliest class is the truth"),
+    measure("precision", MetricSpec::Precision, "classes: share of what was found positive that is"),
+    measure("recall", MetricSpec::Recall, "classes: share of the positives that was found"),
+    measure("f1", MetricSpec::F1, "classes: harmonic mean of precision and recall"),
+    measure("auroc", MetricSpec::Auroc, "classes: area under the receiver operating characteristic"),
+    measure("mae", MetricSpec::Mae, "numbers: mean of |prediction − truth| in units of the data"),
+    measure("r2", MetricSpec::R2, "numbers: coefficient of determination"),
+    measure(
+        "cer",
+        MetricSpec::Cer,
+        "`ctc`: edits (inserted, removed, replaced labels) that make the truth of the best path, per label of the truth",
+    ),
+    measure(
+        "wer",
+        MetricSpec::Wer(None),
+        "`ctc`: the same of words; every label is a word unless `separator` is given",
+    ),
+];
+
+const METRICS: &[&str] = &["accuracy", "precision", "recall", "f1", "auroc", "mae", "r2", "cer", "wer"];
+
+/// Metrics with an argument.
+pub(crate) const ARGUED: &[Key] = &[
+    Key::new("top_k", Ty::Whole(1), "classes: share of rows whose class is among the k likeliest"),
+    Key::new("wer", Ty::Map(WORDS_OF_LABELS), "`ctc`: edits of words per word of the truth"),
+];
+const WORDS_OF_LABELS: &[Key] =
+    &[Key::new("separator", Ty::Whole(0), "the label between two words, counted as in the data").required()];
+const METRIC: Ty = Ty::AnyOf(&[Ty::Word(METRICS), Ty::Map(ARGUED)]);
 
 /// More class weights would make the kernel that computes them absurdly long.
 const MOST_CLASSES: usize = 256;
@@ -210,21 +251,21 @@ fn metrics(cx: &mut Cx<'_>, value: &Value, what: &str, kind: Option<LossKind>) -
     let mut found: Vec<MetricSpec> = Vec::new();
     for item in items {
         let Ok(metric) = metric(cx, item, &format!("an item of {what}")) else { continue };
-        let fits = |k: LossKind| if metric.is_regression() { k.is_regression() } else { k.is_crossentropy() };
-        if let Some(kind) = kind.filter(|k| !fits(*k)) {
-            let of = if metric.is_regression() { "numbers" } else { "classes" };
+        if let Some(kind) = kind.filter(|k| trained(*k) != metric.measures()) {
+            let of = match metric.measures() {
+                Measured::Classes => "classes",
+                Measured::Numbers => "numbers",
+                Measured::Labels => "sequences of labels",
+            };
             let message =
                 format!("the metric `{}` measures {of}, which `{}` does not train", metric.name(), kind.word());
-            let others: Vec<&str> = if kind.is_regression() {
-                vec!["mae", "r2"]
-            } else {
-                METRICS.iter().copied().filter(|m| !matches!(*m, "mae" | "r2")).collect()
-            };
-            let d = Diagnostic::error("invalid-value", message).at_value(item, "of the other kind");
-            cx.push(match kind {
-                LossKind::Ctc => d.help("leave `metrics` out"),
-                _ => d.help(format!("metrics of this loss are {}", convert::either(&others))),
-            });
+            let others: Vec<&str> =
+                MEASURES.iter().filter(|m| m.spec.measures() == trained(kind)).map(|m| m.word).collect();
+            let d = Diagnostic::error("invalid-value", message).at_value(item, "of another kind");
+            cx.push(d.help(format!("metrics of this loss are {}", convert::either(&others))));
+        } else if let Some(other) = found.iter().find(|m| m.name() == metric.name() && **m != metric) {
+            let message = format!("the metric `{}` stands here twice, with different arguments", other.name());
+            cx.push(Diagnostic::error("invalid-value", message).at_value(item, "the second one"));
         } else if !found.contains(&metric) {
             found.push(metric);
         }
@@ -232,21 +273,35 @@ fn metrics(cx: &mut Cx<'_>, value: &Value, what: &str, kind: Option<LossKind>) -
     cx.sink.check_since(before).map(|()| found)
 }
 
-fn metric(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<MetricSpec, Reported> {
-    if value.as_map().is_some() {
-        let fields = Fields::open(cx, value, what, TOP)?;
-        let k = fields.need(cx, "top_k", "top_k: 5")?;
-        return convert::whole(cx, k, &fields.what("top_k"), 1).map(MetricSpec::TopK);
+/// What a loss trains.
+fn trained(kind: LossKind) -> Measured {
+    match kind {
+        LossKind::Ctc => Measured::Labels,
+        kind if kind.is_regression() => Measured::Numbers,
+        _ => Measured::Classes,
     }
-    Ok(match METRICS[convert::word(cx, value, what, METRICS)?] {
-        "precision" => MetricSpec::Precision,
-        "recall" => MetricSpec::Recall,
-        "f1" => MetricSpec::F1,
-        "auroc" => MetricSpec::Auroc,
-        "mae" => MetricSpec::Mae,
-        "r2" => MetricSpec::R2,
-        _ => MetricSpec::Accuracy,
-    })
+}
+
+fn metric(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<MetricSpec, Reported> {
+    if value.as_map().is_none() {
+        return Ok(MEASURES[convert::word(cx, value, what, METRICS)?].spec);
+    }
+    let fields = Fields::open(cx, value, what, ARGUED)?;
+    match (fields.get("top_k"), fields.get("wer")) {
+        (Some(_), Some(wer)) => {
+            let d = Diagnostic::error("invalid-value", "an item of `metrics` is one metric, found `top_k` and `wer`");
+            Err(cx.fail(d.at_value(wer, "another metric").help("make it an item of its own")))
+        }
+        (None, Some(wer)) => {
+            let fields = Fields::open(cx, wer, fields.what("wer"), WORDS_OF_LABELS)?;
+            let label = fields.need(cx, "separator", "separator: LABEL")?;
+            convert::whole(cx, label, &fields.what("separator"), 0).map(|s| MetricSpec::Wer(Some(s)))
+        }
+        _ => {
+            let k = fields.need(cx, "top_k", "top_k: 5")?;
+            convert::whole(cx, k, &fields.what("top_k"), 1).map(MetricSpec::TopK)
+        }
+    }
 }
 
 /// The parameters that only `ctc` has.
@@ -337,6 +392,8 @@ mod tests {
     #[test]
     fn words_and_rules_agree() {
         assert_eq!(RULES.map(|r| r.word), WORDS);
+        assert_eq!(MEASURES.map(|m| m.word), METRICS);
+        assert!(MEASURES.iter().all(|m| m.spec.name() == m.word));
         for rule in &RULES {
             assert_eq!(rule.kind.word(), rule.word);
             assert!(rule.keys.iter().all(|k| KEYS.iter().any(|key| key.name == *k)));

@@ -6,7 +6,9 @@ mod optimizer;
 mod sections;
 
 pub use layers::{Activation, Border, Cell, Highway, Layer, LayerKind, MergeMode, PoolKind, Recurrent, Regularizer};
-pub use optimizer::{Clip, Curve, Optimizer, OptimizerKind, PLATEAU, PLATEAU_SEEN, ScaleRate, Schedule};
+pub use optimizer::{
+    BATCHES, Clip, Curve, LAST_BATCH, Optimizer, OptimizerKind, PLATEAU, PLATEAU_SEEN, ScaleRate, Schedule,
+};
 pub use sections::{CtcLoss, Loss, LossKind, TrainSection};
 
 use kur_runtime::spec::SectionSpec;

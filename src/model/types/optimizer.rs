@@ -15,7 +15,8 @@ pub struct Optimizer {
     pub clip: Clip,
     /// A column of the data that scales the learning rate of its batch.
     pub scale_rate: Option<ScaleRate>,
-    /// Batches whose mean gradient makes one update; 1 updates after every batch.
+    /// Batches whose mean gradient makes one update; 1 updates after every batch. What is left at the end of an epoch
+    /// makes an update too, with the mean of as many as there are.
     pub accumulate: u32,
 }
 
@@ -198,6 +199,13 @@ pub enum Curve {
 
 /// Name of the scalar state that holds the learning rate's factor of [`Curve::Plateau`].
 pub const PLATEAU: &str = "optimizer:plateau";
+
+/// Name of the state that counts the batches since the last update, where several make one.
+pub const BATCHES: &str = "optimizer:batches";
+
+/// Name of the state beside [`BATCHES`] that the runtime sets for the last batch of an epoch: the update then takes
+/// what there is.
+pub const LAST_BATCH: &str = "optimizer:last";
 
 /// Name of the state beside [`PLATEAU`], of two numbers: the lowest loss so far, and the epochs since it was reached;
 /// -1 before the first epoch.

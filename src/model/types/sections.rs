@@ -60,7 +60,8 @@ pub struct CtcLoss {
     pub loss_scale: bool,
 }
 
-/// Losses (kur-reference 5.1).
+/// Losses (kur-reference 5.1). Where samples differ in length, each mean is one over the samples of those over each one's
+/// own places.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LossKind {
     /// Mean over all elements of (prediction − truth)².

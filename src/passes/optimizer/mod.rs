@@ -13,7 +13,7 @@ use crate::ir::kernel::ScalarOp;
 use crate::ir::op::{Control, Op};
 use crate::ir::text::print_graph;
 use crate::ir::types::Type;
-use crate::model::types::{Clip, Optimizer};
+use crate::model::types::{BATCHES, Clip, LAST_BATCH, Optimizer};
 
 pub(super) fn run(cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
     let failed = |graph: &Graph, message: String| PassError { pass: "optimizer", message, dump: print_graph(graph) };
@@ -82,19 +82,23 @@ impl<'g> Step<'g> {
         Step { graph, batches: opt.accumulate, full: None, done: None }
     }
 
-    /// Replaces gradients by the mean of those of several batches. Counting happens in states of the optimizer, so
-    /// that a run which is continued goes on in the middle of an update.
+    /// Replaces gradients by the mean of those of several batches; the last batch of an epoch, which the runtime marks,
+    /// completes an update in any case. Counting happens in states of the optimizer, so that a run which is continued
+    /// goes on in the middle of an update.
     fn accumulate(&mut self, grads: &mut [(u32, NodeId)]) {
         if self.batches <= 1 {
             return;
         }
-        let (seen_index, seen) = self.state("optimizer:batches".to_owned(), Type::scalar(), 0.0);
+        let (seen_index, seen) = self.state(BATCHES.to_owned(), Type::scalar(), 0.0);
+        let (_, last) = self.state(LAST_BATCH.to_owned(), Type::scalar(), 0.0);
         let (done_index, done) = self.state("optimizer:updates".to_owned(), Type::scalar(), 0.0);
         let mut b = Builder::new(self.graph, None);
         let now = b.add_const(seen, 1.0);
         let enough = b.constant(f64::from(self.batches));
         let full = b.map(ScalarOp::Le, &[enough, now]);
-        let zero = b.constant(0.0);
+        let full = b.map(ScalarOp::Max, &[full, last]);
+        let (zero, one) = (b.constant(0.0), b.constant(1.0));
+        let share = b.div(one, now);
         let left = b.map(ScalarOp::Select, &[full, zero, now]);
         let next = b.add(done, full);
         update(self.graph, seen_index, left);
@@ -105,7 +109,6 @@ impl<'g> Step<'g> {
             let mut b = Builder::new(self.graph, layer);
             let sum = b.add(sum, *grad);
             let kept = b.map(ScalarOp::Select, &[full, zero, sum]);
-            let share = b.constant(1.0 / f64::from(self.batches));
             *grad = b.mul(sum, share);
             update(self.graph, index, kept);
         }

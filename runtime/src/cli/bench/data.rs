@@ -34,7 +34,7 @@ pub(super) fn synthetic(program: &Program, plan: &Plan, values: &[u64]) -> Vec<V
 
 /// What each input slot is filled with.
 fn fills(program: &Program, plan: &Plan, values: &[u64]) -> Vec<Fill> {
-    let mut fills: Vec<Fill> = plan.inputs.iter().map(|slot| by_role(program, slot, values)).collect();
+    let mut fills: Vec<Fill> = plan.inputs.iter().map(|slot| by_role(program, plan, slot, values)).collect();
     let mut set = |place: Option<&Place>, fill: Fill| {
         if let Some(Place::Input { index }) = place
             && let Some(old) = fills.get_mut(*index as usize)
@@ -70,11 +70,15 @@ fn fills(program: &Program, plan: &Plan, values: &[u64]) -> Vec<Fill> {
     fills
 }
 
-fn by_role(program: &Program, slot: &InputSlot, values: &[u64]) -> Fill {
+fn by_role(program: &Program, plan: &Plan, slot: &InputSlot, values: &[u64]) -> Fill {
     match slot.role {
         InputRole::Control => Fill::Same(0.0),
         InputRole::Data if program.run.rate.source.as_ref() == Some(&slot.name) => Fill::Same(1.0),
         InputRole::Data => Fill::Numbers,
+        InputRole::Lengths => {
+            let target = plan.inputs.iter().find(|s| s.role == InputRole::Target && s.name == slot.name);
+            Fill::Same(target.and_then(|s| s.shape.first()).map_or(1, |d| d.eval(values)) as f32)
+        }
         InputRole::Target => {
             let Some(output) = program.run.outputs.iter().find(|o| o.name == slot.name) else { return Fill::Numbers };
             let width = slot.shape.last().map_or(1, |d| d.eval(values));

@@ -3,7 +3,9 @@
 //! In: [`Pass`]es, source, kernel. Out: the result, every cell written once.
 
 use super::pass::{Cut, Layout, Pass};
-use crate::cpu::gemm::{Ahead, Epilogue, Kernels, SLACK, Source, Tile, align, even, pack_panel};
+use super::short::{Row, RowFn, row_kernel};
+use crate::cpu::Level;
+use crate::cpu::gemm::{Ahead, Epilogue, Kernels, SLACK, Source, Tile, align, even, kernels, pack_panel};
 use crate::cpu::par::{Par, Shared, run_tasks};
 
 /// Multiply-adds of a piece of work that is handed to a thread (some 30 microseconds at full speed).
@@ -33,6 +35,9 @@ struct Prepared {
     segments: Vec<usize>,
     /// Floats of a run.
     segment_len: usize,
+    /// Sums of few products have a kernel of their own, and the offsets of all factors.
+    short: Option<RowFn>,
+    offsets: Vec<usize>,
     /// Where its packed kernel starts.
     packed: usize,
     /// Pieces that a task takes, and the number of the first task.
@@ -59,7 +64,8 @@ fn packed_len(ker: &Kernels, pass: &Pass) -> usize {
 
 impl Passes {
     /// Prepares passes (at least one). No size may be 0, save numbers of taps.
-    pub(super) fn new(ker: &'static Kernels, passes: Vec<Pass>) -> Passes {
+    pub(super) fn new(level: Level, passes: Vec<Pass>) -> Passes {
+        let ker = kernels(level);
         let (mut packed, mut slab, mut tasks) = (0, 0, 0);
         let mut all = Vec::with_capacity(passes.len());
         for pass in passes {
@@ -75,13 +81,29 @@ impl Passes {
                 }
             }
             let segment_len = if joined { pass.taps[2] * pass.channels } else { pass.channels };
+            let short = row_kernel(level, pass.depth(), segment_len, pass.out_channels);
+            let offsets = match short {
+                Some(_) => segments.iter().flat_map(|s| *s..s + segment_len).collect(),
+                None => Vec::new(),
+            };
             let work = (cut.rows * cut.cols * pass.out_channels).saturating_mul(pass.depth().max(1));
             let per_task = (TASK / work.max(1)).clamp(1, cut.pieces.div_ceil(PIECES));
             let (first_task, at) = (tasks, packed);
             tasks += cut.pieces.div_ceil(per_task);
             packed += packed_len(ker, &pass);
             slab = slab.max(layout.slab_len(&pass).next_multiple_of(16));
-            all.push(Prepared { pass, cut, layout, segments, segment_len, packed: at, per_task, first_task });
+            all.push(Prepared {
+                pass,
+                cut,
+                layout,
+                segments,
+                segment_len,
+                short,
+                offsets,
+                packed: at,
+                per_task,
+                first_task,
+            });
         }
         Passes { ker, all, packed_len: packed, slab_len: slab, tasks }
     }
@@ -189,6 +211,23 @@ unsafe fn piece(
         let next = (index + 1 < p.cut.pieces).then(|| p.cut.piece(pass, index + 1));
         let mut ahead = next.map_or(Ahead::new(source, 0), |next| p.layout.source_run(pass, &next, source));
         let plane = result.add(pass.out_origin + piece.sample * pass.out_sample + piece.plane * pass.out_stride[0]);
+        if let Some(kernel) = p.short {
+            for row in piece.rows.clone() {
+                kernel(&Row {
+                    source: view.wrapping_add((row - piece.rows.start) * pass.step[1] * p.layout.pitch),
+                    step: pass.step[2] * pass.channels,
+                    offsets: &p.offsets,
+                    kernel: packed,
+                    result: plane.add(row * pass.out_stride[1] + piece.cols.start * c_step),
+                    result_step: c_step,
+                    cells: piece.cols.len(),
+                    channels: pass.out_channels,
+                    bias,
+                    relu,
+                });
+            }
+            return;
+        }
         for j in (0..pass.out_channels).step_by(ker.nr()) {
             let cols = ker.nr().min(pass.out_channels - j);
             let nv = cols.div_ceil(ker.w);

@@ -11,9 +11,12 @@
 
 mod apply;
 mod pass;
+mod short;
 #[cfg(test)]
 mod tests;
+mod transform;
 mod weight;
+mod winograd;
 
 use super::gemm::{Epilogue, Problem, Product, kernels};
 use super::par::Par;
@@ -21,6 +24,7 @@ use super::{Conv, Io, Level, LibKernel, Scratch};
 use apply::Passes;
 use pass::Pass;
 use weight::Weights;
+use winograd::{Winograd, WinogradWeights, pays, pays_for_weights};
 
 /// A convolution, or one of its gradients, that is ready to run.
 pub(crate) enum Convolution {
@@ -30,6 +34,10 @@ pub(crate) enum Convolution {
     Passes(Passes),
     /// Gradient to the kernel.
     Weights(Box<Weights>),
+    /// Forward or gradient to the input, with fewer products.
+    Winograd(Box<Winograd>),
+    /// Gradient to the kernel, with fewer products.
+    WinogradWeights(Box<WinogradWeights>),
 }
 
 impl Convolution {
@@ -40,7 +48,7 @@ impl Convolution {
         } else if let Some(p) = product(c) {
             Convolution::Product(Product::new(p, level))
         } else {
-            Convolution::Passes(Passes::new(kernels(level), vec![Pass::forward(c)]))
+            passes(c, vec![Pass::forward(c)], level)
         }
     }
 
@@ -52,7 +60,7 @@ impl Convolution {
             // gx = gy · wᵀ
             Convolution::Product(Product::new(Problem { n: p.k, k: p.n, tb: true, ..p }, level))
         } else {
-            Convolution::Passes(Passes::new(kernels(level), Pass::grad_input(c)))
+            passes(c, Pass::grad_input(c), level)
         }
     }
 
@@ -63,6 +71,8 @@ impl Convolution {
         } else if let Some(p) = product(c) {
             // gw = xᵀ · gy
             Convolution::Product(Product::new(Problem { m: p.k, k: p.m, ta: true, ..p }, level))
+        } else if dense(c) && pays_for_weights(&Pass::forward(c)) {
+            Convolution::WinogradWeights(Box::new(WinogradWeights::new(level, c)))
         } else {
             Convolution::Weights(Box::new(Weights::new(kernels(level), c)))
         }
@@ -80,6 +90,8 @@ impl Convolution {
                 Convolution::Product(p) => p.run_fused(par, epilogue, io),
                 Convolution::Passes(p) => p.run(par, epilogue, a, b, c, io.scratch),
                 Convolution::Weights(w) => w.run(par, a, b, c, io.scratch),
+                Convolution::Winograd(w) => w.run(par, epilogue, a, b, c, io.scratch),
+                Convolution::WinogradWeights(w) => w.run(par, a, b, c, io.scratch),
             }
         }
     }
@@ -91,6 +103,8 @@ impl LibKernel for Convolution {
             Convolution::Product(p) => return p.scratch(),
             Convolution::Passes(p) => p.workspace(),
             Convolution::Weights(w) => w.workspace(),
+            Convolution::Winograd(w) => w.workspace(),
+            Convolution::WinogradWeights(w) => w.workspace(),
         };
         Scratch { shared: shared * 4, local: local * 4 }
     }
@@ -98,6 +112,19 @@ impl LibKernel for Convolution {
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         // SAFETY: handed on to the caller.
         unsafe { self.run_fused(par, &Epilogue::default(), io) }
+    }
+}
+
+/// Whether neighbouring cells and taps are next to each other in the source.
+fn dense(c: &Conv) -> bool {
+    c.stride == [1; 3] && c.dilation == [1; 3]
+}
+
+/// The passes of a convolution, or the one pass that there is with fewer products.
+fn passes(c: &Conv, mut all: Vec<Pass>, level: Level) -> Convolution {
+    match all.pop_if(|last| dense(c) && pays(last)) {
+        Some(pass) => Convolution::Winograd(Box::new(Winograd::new(level, pass))),
+        None => Convolution::Passes(Passes::new(level, all)),
     }
 }
 

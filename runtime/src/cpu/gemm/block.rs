@@ -3,11 +3,9 @@
 //! In: views of both matrices and of the result, and private scratch memory. Out: the block of the result.
 
 use super::kernels::{Kernels, MAX_COLS, MAX_MR};
-use super::tile::{ONE_SEGMENT, Tile};
+use super::tile::{LINE, ONE_SEGMENT, Tile};
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 use std::ops::Range;
-
-/// Most inner indices that are worked on before the result is stored in between, when operands are packed.
-pub(crate) const KC: usize = 720;
 
 /// Rounds a workspace pointer up to a cache line; whoever sizes the workspace adds [`SLACK`] floats for it.
 pub(crate) fn align(p: *mut f32) -> *mut f32 {
@@ -36,8 +34,6 @@ pub(crate) enum Right {
     Direct { ptr: *const f32, ks: usize },
     /// Packed by the task itself, panel by panel.
     Private(Source),
-    /// Packed before by [`pack_right`], with this number of columns in all panels together.
-    Packed { ptr: *const f32, cols: usize },
 }
 
 /// A right matrix in memory.
@@ -91,40 +87,34 @@ pub(crate) unsafe fn pack_panel(ker: &Kernels, src: &Source, p: Range<usize>, j0
     }
 }
 
-/// Packs one panel (`j0..j0 + nr`) of the right matrix for all inner indices, as [`Right::Packed`] expects it.
-///
-/// # Safety
-/// As [`pack_panel`], `dst` being the start of the whole packed matrix of `k * cols` floats and [`SLACK`].
-pub(crate) unsafe fn pack_right(
-    ker: &Kernels,
-    src: &Source,
-    k: &Range<usize>,
-    n: usize,
-    j0: usize,
-    cols: usize,
-    dst: *mut f32,
-) {
-    let kc = even(k.len(), KC);
-    let mut p = k.start;
-    while p < k.end {
-        let len = kc.min(k.end - p);
-        // SAFETY: handed on to the caller.
-        unsafe {
-            let panel = dst.add((p - k.start) * cols + j0 * len);
-            pack_panel(ker, src, p..p + len, j0, ker.nr().min(n - j0), panel);
-        }
-        p += len;
+/// Floats of a block of the right matrix that the second-level cache keeps anyway.
+const MIDDLE: usize = 1 << 14;
+
+/// Asks for part `t` of `parts` of the lines of a panel that will be packed.
+fn ask(src: &Source, p: Range<usize>, cols: &Range<usize>, t: usize, parts: usize) {
+    let (outer, inner) = if src.trans { (cols.clone(), p) } else { (p, cols.clone()) };
+    let lines = inner.len().div_ceil(LINE);
+    let each = (outer.len() * lines).div_ceil(parts);
+    for line in (t * each..outer.len() * lines).take(each) {
+        let at = (outer.start + line / lines) * src.stride + inner.start + line % lines * LINE;
+        // SAFETY: a prefetch never faults, and every x86-64 processor has it.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(src.ptr.wrapping_add(at).cast()) };
     }
 }
 
-/// Inner indices up to which writing the result takes the time, and is done row by row.
-const SHALLOW: usize = 48;
+/// Most inner indices that are worked on before the result is stored in between. Where there is but one panel of
+/// columns, rows are read only once, which goes faster in longer runs.
+fn run_len(ker: &Kernels, cols: usize) -> usize {
+    if cols <= ker.nr() { ker.kc.max(LONG_RUN) } else { ker.kc }
+}
+
+/// See [`run_len`].
+const LONG_RUN: usize = 720;
 
 /// Floats of private memory that [`block`] uses for `rows` rows and `cols` columns.
 pub(crate) fn block_len(ker: &Kernels, rows: usize, cols: usize, k: usize) -> usize {
-    let kc = even(k, KC);
-    let panels = if k <= SHALLOW { cols.next_multiple_of(ker.nr()) } else { ker.nr() };
-    (rows + ker.mr + panels) * kc + 2 * SLACK
+    let kc = even(k, run_len(ker, cols));
+    (rows + ker.mr + ker.nr()) * kc + 2 * SLACK
 }
 
 /// Computes `out[i, j] (+)= left · right` for the given ranges of rows, columns and inner indices. The epilogue is
@@ -143,12 +133,11 @@ pub(crate) unsafe fn block(
     k: Range<usize>,
     scratch: *mut f32,
 ) {
-    let kc = even(k.len(), KC);
+    let kc = even(k.len(), run_len(ker, n.len()));
     let pr = panel_rows(ker, m.len(), left.rows, left.rs);
     let nr = ker.nr();
     let packed_left = align(scratch);
     let packed_right = align(packed_left.wrapping_add(m.len().next_multiple_of(pr) * kc + SLACK / 2));
-    let shallow = k.len() <= SHALLOW;
     let mut p0 = k.start;
     loop {
         let len = kc.min(k.end - p0);
@@ -163,14 +152,11 @@ pub(crate) unsafe fn block(
             }
             let panel = |j: usize| match *right {
                 Right::Direct { ptr, ks } => (ptr.add(p0 * ks + j), ks),
-                Right::Packed { ptr, cols } => (ptr.add((p0 - k.start) * cols + j * len), nr),
-                Right::Private(_) if shallow => (packed_right.add((j - n.start) * len).cast_const(), nr),
                 Right::Private(_) => (packed_right.cast_const(), nr),
             };
             let pack = |j: usize| {
                 if let Right::Private(src) = right {
-                    let dst = packed_right.add(if shallow { (j - n.start) * len } else { 0 });
-                    pack_panel(ker, src, p0..p0 + len, j, nr.min(n.end - j), dst);
+                    pack_panel(ker, src, p0..p0 + len, j, nr.min(n.end - j), packed_right);
                 }
             };
             let tile = |i: usize, j: usize| {
@@ -201,15 +187,19 @@ pub(crate) unsafe fn block(
                     ahead: b,
                 });
             };
-            let (rows, cols) = (m.clone().step_by(pr), n.clone().step_by(nr));
-            if shallow {
-                cols.clone().for_each(pack);
-                rows.for_each(|i| cols.clone().for_each(|j| tile(i, j)));
-            } else {
-                cols.for_each(|j| {
-                    pack(j);
-                    rows.clone().for_each(|i| tile(i, j));
-                });
+            let (panels, far) = (m.len().div_ceil(pr), len * n.len() > MIDDLE);
+            for j in n.clone().step_by(nr) {
+                pack(j);
+                let next = (j + nr)..n.end.min(j + 2 * nr);
+                for (t, i) in m.clone().step_by(pr).enumerate() {
+                    if let Right::Private(src) = right
+                        && far
+                    {
+                        // A panel's lines lie far apart, so its packing would wait for each of them.
+                        ask(src, p0..p0 + len, &next, t, panels);
+                    }
+                    tile(i, j);
+                }
             }
         }
         p0 += len;
@@ -219,12 +209,76 @@ pub(crate) unsafe fn block(
     }
 }
 
-/// A product with at most `mr` rows whose right matrix is read in place and only once.
-///
-/// With `transposed`, the result goes to `out[j * out.rs + i]`.
+/// Floats of the copies of [`flat_packed`]: few enough for the second-level cache.
+const FLAT_NEAR: usize = 16384;
+
+/// Columns that [`flat_packed`] works on at a time.
+pub(crate) fn flat_cols(ker: &Kernels, k: usize) -> usize {
+    (FLAT_NEAR / k / ker.nr()).max(1) * ker.nr()
+}
+
+/// As [`flat`], but a stretch of columns is copied first. Where the rows of the right matrix lie so far apart that each
+/// of them is a stream of its own, reading several lines of one after the other is what keeps the memory busy.
 ///
 /// # Safety
-/// The views must cover the ranges.
+/// As there; `packed` must have room for [`flat_cols`] columns of `k` floats.
+#[expect(clippy::too_many_arguments, reason = "three operands, three sizes")]
+pub(crate) unsafe fn flat_packed(
+    ker: &Kernels,
+    left: &Left,
+    right: (*const f32, usize),
+    out: &Out,
+    m: usize,
+    n: Range<usize>,
+    k: Range<usize>,
+    transposed: bool,
+    packed: *mut f32,
+) {
+    let step = flat_cols(ker, k.len());
+    for j in n.clone().step_by(step) {
+        let cols = step.min(n.end - j);
+        // SAFETY: handed on to the caller; the views are moved to where the copy begins.
+        unsafe {
+            for p in k.clone() {
+                let dst = packed.add((p - k.start) * step);
+                std::ptr::copy_nonoverlapping(right.0.add(p * right.1 + j), dst, cols);
+            }
+            let left = Left { ptr: left.ptr.add(k.start * left.ks), ..*left };
+            let bias = if transposed || out.bias.is_null() { out.bias } else { out.bias.add(j) };
+            let out = Out { ptr: out.ptr.add(if transposed { j * out.rs } else { j }), bias, ..*out };
+            flat(ker, &left, (packed, step), &out, m, 0..cols, 0..k.len(), transposed);
+        }
+    }
+}
+
+/// The product of a row with at most two vectors of columns; see [`flat`].
+unsafe fn narrow_row(
+    ker: &Kernels,
+    row: *const f32,
+    right: (*const f32, usize),
+    out: &Out,
+    n: Range<usize>,
+    k: Range<usize>,
+    transposed: bool,
+) {
+    let mut sums = [0f32; MAX_COLS / 4];
+    // SAFETY: the row and the columns are inside the matrices, and the bias has a float for each result.
+    unsafe {
+        let (a, b) = (row.add(k.start), right.0.add(k.start * right.1 + n.start));
+        ker.row[usize::from(n.len() > ker.w)](a, b, right.1, k.len(), n.len(), sums.as_mut_ptr());
+        for (j, sum) in n.zip(&sums) {
+            let sum = if out.bias.is_null() { *sum } else { *sum + *out.bias.add(if transposed { 0 } else { j }) };
+            *out.ptr.add(j) = if out.relu && sum < 0.0 { 0.0 } else { sum };
+        }
+    }
+}
+
+/// A product with few rows whose right matrix is read in place and from memory only once.
+///
+/// With `transposed`, the result goes to `out[j * out.rs + i]`, and `out.rs` is `m`.
+///
+/// # Safety
+/// The views must cover the ranges, and `m` is at most [`MAX_MR`] and twice the rows of a tile.
 #[expect(clippy::too_many_arguments, reason = "three operands, three sizes")]
 pub(crate) unsafe fn flat(
     ker: &Kernels,
@@ -236,39 +290,49 @@ pub(crate) unsafe fn flat(
     k: Range<usize>,
     transposed: bool,
 ) {
+    if m == 1 && left.ks == 1 && n.len() <= 2 * ker.w {
+        // SAFETY: handed on to the caller.
+        unsafe { narrow_row(ker, left.ptr, right, out, n, k, transposed) };
+        return;
+    }
     let mut staging = [0f32; MAX_MR * MAX_COLS];
-    let (wide, wide_nv) = ker.flat(m, left.rows);
+    let rows = even(m, ker.mr);
+    let (wide, wide_nv) = ker.flat(rows, left.rows);
     let mut j = n.start;
     while j < n.end {
         let left_cols = n.end - j;
-        let (kernel, nv) = if left_cols > 2 * ker.w && left_cols.div_ceil(ker.w) >= wide_nv {
-            (wide, wide_nv)
-        } else {
-            let nv = left_cols.div_ceil(ker.w).min(2);
-            (ker.tile(m, nv, left.rows), nv)
-        };
+        let is_wide = left_cols > 2 * ker.w && left_cols.div_ceil(ker.w) >= wide_nv;
+        let nv = if is_wide { wide_nv } else { left_cols.div_ceil(ker.w).min(2) };
         let cols = left_cols.min(nv * ker.w);
-        // SAFETY: all indices stay inside the ranges that the caller vouches for; a tile has at most `MAX_MR` rows and
-        // `MAX_COLS` columns.
+        // SAFETY: all indices stay inside the ranges that the caller vouches for; a tile has at most `MAX_COLS`
+        // columns.
         unsafe {
-            let (c, c_step) = if transposed { (staging.as_mut_ptr(), MAX_COLS) } else { (out.ptr.add(j), out.rs) };
-            kernel(&Tile {
-                a: left.ptr.add(k.start * left.ks),
-                segs: ONE_SEGMENT.as_ptr(),
-                nseg: 1,
-                seg_len: k.len(),
-                a_step: if left.rows { left.rs } else { left.ks },
-                b: right.0.add(k.start * right.1 + j),
-                b_step: right.1,
-                b_skip: 0,
-                c,
-                c_step,
-                tail: cols - (nv - 1) * ker.w,
-                accumulate: false,
-                bias: if transposed || out.bias.is_null() { std::ptr::null() } else { out.bias.add(j) },
-                relu: out.relu && (!transposed || out.bias.is_null()),
-                ahead: left.ptr,
-            });
+            for i in (0..m).step_by(rows) {
+                let h = rows.min(m - i);
+                let kernel = if is_wide && h == rows { wide } else { ker.tile(h, nv, left.rows) };
+                let (c, c_step) = if transposed {
+                    (staging.as_mut_ptr().add(i * MAX_COLS), MAX_COLS)
+                } else {
+                    (out.ptr.add(i * out.rs + j), out.rs)
+                };
+                kernel(&Tile {
+                    a: left.ptr.add(i * left.rs + k.start * left.ks),
+                    segs: ONE_SEGMENT.as_ptr(),
+                    nseg: 1,
+                    seg_len: k.len(),
+                    a_step: if left.rows { left.rs } else { left.ks },
+                    b: right.0.add(k.start * right.1 + j),
+                    b_step: right.1,
+                    b_skip: 0,
+                    c,
+                    c_step,
+                    tail: cols - (nv - 1) * ker.w,
+                    accumulate: false,
+                    bias: if transposed || out.bias.is_null() { std::ptr::null() } else { out.bias.add(j) },
+                    relu: out.relu && (!transposed || out.bias.is_null()),
+                    ahead: left.ptr,
+                });
+            }
             if transposed {
                 if !out.bias.is_null() {
                     for i in 0..m {
@@ -279,7 +343,9 @@ pub(crate) unsafe fn flat(
                         }
                     }
                 }
-                (ker.transpose)(staging.as_ptr(), MAX_COLS, m, cols, out.ptr.add(j * out.rs), out.rs, true);
+                // What a copy that is not exact leaves behind its last row belongs to the columns that come next.
+                let exact = (left_cols - cols) * out.rs < ker.w;
+                (ker.transpose)(staging.as_ptr(), MAX_COLS, m, cols, out.ptr.add(j * out.rs), out.rs, exact);
             }
         }
         j += cols;

@@ -1,7 +1,8 @@
 //! The tables of compiled kernels, one per instruction set, and the choice among them.
 
+use super::shallow::{self, STRIP_COLS, STRIP_ROWS, Strip, StripFn};
 use super::simd::{Portable, Simd};
-use super::tile::{self, CopyFn, DotFn, TileFn, TransposeFn};
+use super::tile::{self, CopyFn, DOT_COLS, DOT_MOST, DotFn, RowFn, TileFn, TransposeFn};
 use crate::cpu::Level;
 
 /// Most rows of a tile of any instruction set.
@@ -15,6 +16,9 @@ pub(crate) struct Kernels {
     pub(crate) w: usize,
     /// Most rows of a tile.
     pub(crate) mr: usize,
+    /// Most inner indices that are worked on before the result is stored in between: a panel of the right matrix and
+    /// one of the left then fit into the first-level cache.
+    pub(crate) kc: usize,
     /// Tiles of one and of two vectors, rows of the left matrix next to each other.
     unit: [&'static [TileFn]; 2],
     /// Tiles of one and of two vectors, rows of the left matrix along the inner index.
@@ -23,8 +27,12 @@ pub(crate) struct Kernels {
     flat_unit: &'static [(TileFn, usize)],
     /// The same for a left matrix in rows.
     flat_rows: &'static [(TileFn, usize)],
-    /// Dot products of one (first) or four rows with `q` columns at index `q - 1`.
-    pub(crate) dot: [[DotFn; 4]; 2],
+    /// Dot products with `q` columns at index `q - 1`, of one row (first) or of [`tile::DOT_ROWS`].
+    pub(crate) dot: [[DotFn; DOT_COLS]; 2],
+    /// A row times a matrix of one and of two vectors of columns.
+    pub(crate) row: [RowFn; 2],
+    /// Strips of a shallow product.
+    pub(crate) strip: [StripFn; STRIP_ROWS],
     /// Transposed copy.
     pub(crate) transpose: TransposeFn,
     /// Copy of a panel.
@@ -35,6 +43,11 @@ impl Kernels {
     /// Columns of a panel of the right matrix.
     pub(crate) fn nr(&self) -> usize {
         2 * self.w
+    }
+
+    /// Columns of a panel of a shallow product.
+    pub(crate) fn strip_width(&self) -> usize {
+        STRIP_COLS * self.w
     }
 
     /// The tile kernel for `mr` rows and `nv` (1 or 2) vectors of columns.
@@ -60,7 +73,10 @@ pub(crate) fn kernels(level: Level) -> &'static Kernels {
 
 /// Defines the functions of one instruction set and the table over them.
 macro_rules! instantiate {
-    ($table:ident, $module:ident, $simd:ty, [$($mr:literal)*], [$(($fmr:literal, $fnv:literal))*] $(, $feature:literal)?) => {
+    (
+        $table:ident, $module:ident, $simd:ty, $kc:literal,
+        [$($mr:literal)*], [$(($fmr:literal, $fnv:literal))*] $(, $feature:literal)?
+    ) => {
         mod $module {
             use super::*;
 
@@ -72,11 +88,23 @@ macro_rules! instantiate {
             }
             /// See [`tile::dot`].
             $(#[target_feature(enable = $feature)])?
-            pub(super) unsafe fn dot<const R: usize, const Q: usize>(
-                x: *const f32, x_rs: usize, y: *const f32, y_rs: usize, k: usize,
-            ) -> [[f32; 4]; 4] {
+            pub(super) unsafe fn dot<const R: usize, const Q: usize>(t: &tile::Dots) -> [[f32; DOT_COLS]; DOT_MOST] {
                 // SAFETY: handed on to the caller.
-                unsafe { tile::dot::<$simd, R, Q>(x, x_rs, y, y_rs, k) }
+                unsafe { tile::dot::<$simd, R, Q>(t) }
+            }
+            /// See [`tile::row`].
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn row<const NV: usize, const U: usize>(
+                a: *const f32, b: *const f32, b_step: usize, k: usize, cols: usize, out: *mut f32,
+            ) {
+                // SAFETY: handed on to the caller.
+                unsafe { tile::row::<$simd, NV, U>(a, b, b_step, k, cols, out) }
+            }
+            /// See [`shallow::strip`].
+            $(#[target_feature(enable = $feature)])?
+            pub(super) unsafe fn strip<const R: usize>(t: &Strip) {
+                // SAFETY: handed on to the caller.
+                unsafe { shallow::strip::<$simd, R>(t) }
             }
             /// See [`tile::transpose`].
             $(#[target_feature(enable = $feature)])?
@@ -98,23 +126,32 @@ macro_rules! instantiate {
         static $table: Kernels = Kernels {
             w: <$simd as Simd>::W,
             mr: [$($mr),*].len(),
+            kc: $kc,
             unit: [&[$($module::tile::<$mr, 1, false>),*], &[$($module::tile::<$mr, 2, false>),*]],
             rows: [&[$($module::tile::<$mr, 1, true>),*], &[$($module::tile::<$mr, 2, true>),*]],
             flat_unit: &[$(($module::tile::<$fmr, $fnv, false>, $fnv)),*],
             flat_rows: &[$(($module::tile::<$fmr, $fnv, true>, $fnv)),*],
             dot: [
-                [$module::dot::<1, 1>, $module::dot::<1, 2>, $module::dot::<1, 3>, $module::dot::<1, 4>],
-                [$module::dot::<4, 1>, $module::dot::<4, 2>, $module::dot::<4, 3>, $module::dot::<4, 4>],
+                [
+                    $module::dot::<1, 1>, $module::dot::<1, 2>, $module::dot::<1, 3>, $module::dot::<1, 4>,
+                    $module::dot::<1, 5>,
+                ],
+                [
+                    $module::dot::<4, 1>, $module::dot::<4, 2>, $module::dot::<4, 3>, $module::dot::<3, 4>,
+                    $module::dot::<2, 5>,
+                ],
             ],
+            row: [$module::row::<1, 8>, $module::row::<2, 4>],
+            strip: [$module::strip::<1>, $module::strip::<2>, $module::strip::<3>],
             transpose: $module::transpose,
             copy: $module::copy,
         };
     };
 }
 
-instantiate!(PORTABLE, portable, Portable, [1 2 3 4], [(1, 4) (2, 4)]);
-instantiate!(AVX2, avx2, crate::cpu::gemm::x86::Avx2, [1 2 3 4 5 6], [(1, 8) (2, 4)], "avx2,fma");
+instantiate!(PORTABLE, portable, Portable, 720, [1 2 3 4], [(1, 4) (2, 4)]);
+instantiate!(AVX2, avx2, crate::cpu::gemm::x86::Avx2, 360, [1 2 3 4 5 6], [(1, 8) (2, 4)], "avx2,fma");
 instantiate!(
-    AVX512, avx512, crate::cpu::gemm::x86::Avx512, [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
+    AVX512, avx512, crate::cpu::gemm::x86::Avx512, 720, [1 2 3 4 5 6 7 8 9 10 11 12 13 14],
     [(1, 8) (2, 8) (3, 8) (4, 4) (5, 4) (6, 4)], "avx512f,avx512vl,avx2,fma"
 );

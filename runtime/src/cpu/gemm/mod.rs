@@ -12,6 +12,7 @@ mod block;
 mod kernels;
 mod plan;
 mod run;
+mod shallow;
 mod simd;
 #[cfg(test)]
 mod tests;
@@ -21,7 +22,7 @@ mod x86;
 pub(crate) use block::{SLACK, Source, align, even, pack_panel};
 pub(crate) use kernels::{Kernels, kernels};
 pub(crate) use run::add_parts;
-pub(crate) use tile::{Ahead, Tile};
+pub(crate) use tile::{AHEAD_EVERY, Ahead, LINE, ONE_SEGMENT, Tile};
 
 use super::par::Par;
 use super::{Io, Level, LibKernel, Scratch};

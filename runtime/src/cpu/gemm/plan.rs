@@ -3,8 +3,8 @@
 //! In: the sizes. Out: a [`Plan`]. Invariant: a plan depends on the sizes and the kernels only, never on the number of
 //! threads.
 //!
-//! - **Blocks**: the general case. A grid of blocks of c; the right matrix is packed by all tasks before if several
-//!   rows of blocks need it, else by each block for itself.
+//! - **Blocks**: the general case. A grid of blocks of c, each of which packs what it reads often. With few inner
+//!   indices they are made of long strips instead of tiles; see `shallow.rs`.
 //! - **Flat**: one matrix has so few rows that the other is read just once; it is streamed in place. If the few rows
 //!   are those of b, the transposed product is computed and its tiles are transposed when they are stored.
 //! - **Dots**: both matrices run along the inner index and one has very few rows; vectors run along the inner index too.
@@ -12,9 +12,10 @@
 //! A long inner index with a small result is cut into chunks whose partial results are added in order afterwards.
 
 use super::Problem;
-use super::block::{self, PAGE, SLACK, even};
-use super::kernels::Kernels;
-use super::tile::DOT;
+use super::block::{self, SLACK, even};
+use super::kernels::{Kernels, MAX_MR};
+use super::shallow::{SHALLOW, STRIP_ROWS, shallow_len};
+use super::tile::DOT_COLS;
 
 /// Work of a task, in multiply-adds, that is worth waking another thread for (some 10 microseconds).
 pub(super) const TASK: usize = 400_000;
@@ -26,16 +27,42 @@ const MAX_TASKS: usize = 64;
 const MAX_ROWS: usize = 168;
 /// Most columns of a block.
 const MAX_COLS: usize = 1024;
-/// Least panels of rows in a block of a large product.
-const MIN_PANELS: usize = 8;
+/// Workers for which a grid of blocks is made.
+const ENOUGH: usize = 8;
 /// Panels of rows up to which the right matrix is read in place: packing it costs about one such reading.
 const FEW_PANELS: usize = 4;
-/// Least columns of a block that packs its rows.
-const MIN_PACKED_COLS: usize = 768;
+/// Least rows, and panels of columns, for which rows are packed.
+const MIN_PACKED_ROWS: usize = 64;
+const MIN_PACKED_PANELS: usize = 4;
+/// Most inner indices for which the streamed matrix of a flat product is copied.
+const FLAT_PACKED: usize = 128;
+/// Floats of a matrix that is not expected in the second-level cache.
+const FAR: usize = 1 << 18;
 /// Least inner indices in a chunk of a cut inner index.
 const MIN_CHUNK: usize = 512;
 /// Most partial results, and the number of tasks below which they are worth their price.
 pub(super) const MAX_CHUNKS: usize = 16;
+
+/// Most rows on the side of few rows of dot products.
+const DOT_FEW: usize = 12;
+/// Inner indices after which dot products go on to the next rows: few enough for the first-level cache.
+const DOT_STEP: usize = 512;
+/// Rows whose dot products are computed together, and those of them that stay in the first-level cache; a multiple of
+/// each of [`super::tile::DOT_ROWS`].
+pub(super) const DOT_PANEL: usize = 10 * DOT_NEAR;
+pub(super) const DOT_NEAR: usize = 12;
+/// Least rows of a task of dot products.
+const DOT_LEAST: usize = 32;
+
+/// Inner indices that dot products over `k` of them work on at a time.
+pub(super) fn dot_block(k: usize) -> usize {
+    even(k, DOT_STEP).next_multiple_of(16)
+}
+
+/// Whether vectors that hold `few` columns leave a quarter of their lanes empty or more.
+fn wasteful(ker: &Kernels, few: usize) -> bool {
+    4 * few <= 3 * few.next_multiple_of(ker.w)
+}
 
 /// How one product is computed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,8 +86,6 @@ pub(super) struct Plan {
     pub(super) chunk: usize,
     pub(super) pack_left: bool,
     pub(super) pack_right: bool,
-    /// The packed right matrix is shared by all blocks.
-    pub(super) share_right: bool,
 }
 
 impl Plan {
@@ -68,28 +93,24 @@ impl Plan {
     pub(super) fn new(ker: &Kernels, p: &Problem) -> Plan {
         let (m, n, k) = (p.m, p.n, p.k);
         let work = m.saturating_mul(n).saturating_mul(k);
-        let tasks = (work.saturating_add(TASK / 2) / TASK).clamp(1, MAX_TASKS);
-        let mut plan = Plan {
-            kind: Kind::Blocks,
-            rows: m,
-            cols: n,
-            chunk: k,
-            pack_left: false,
-            pack_right: false,
-            share_right: false,
-        };
-        if p.tb && m <= DOT && k >= ker.w {
-            plan.kind = Kind::Dots { swap: true };
-            plan.cols = even(n, n.div_ceil(tasks)).next_multiple_of(DOT);
-            return plan;
-        }
-        if !p.ta && n <= DOT && k >= ker.w && (m > 1 || p.tb) {
-            plan.kind = Kind::Dots { swap: false };
-            plan.rows = m.div_ceil(tasks).next_multiple_of(DOT);
+        let tasks = if work < 4 * TASK { 1 } else { (work / TASK).min(MAX_TASKS) };
+        let mut plan = Plan { kind: Kind::Blocks, rows: m, cols: n, chunk: k, pack_left: false, pack_right: false };
+        let swap = p.tb && Self::dots(ker, m, n, k);
+        if swap || (!p.ta && Self::dots(ker, n, m, k) && (m > 1 || p.tb)) {
+            plan.kind = Kind::Dots { swap };
+            let many = if swap { n } else { m };
+            // Fewer rows than this would not be worth turning the few columns.
+            let piece = even(many, many.div_ceil(tasks).max(DOT_LEAST)).next_multiple_of(DOT_NEAR).min(many);
+            if swap {
+                plan.cols = piece;
+            } else {
+                plan.rows = piece;
+            }
+            plan.chunk = Self::chunk(k, tasks, many.div_ceil(piece));
             return plan;
         }
         let plain = m <= ker.mr && !p.tb;
-        if plain || (p.ta && n <= ker.mr && m >= 2 * ker.w) {
+        if plain || (p.ta && (n <= ker.mr || (n <= MAX_MR.min(2 * ker.mr) && wasteful(ker, n))) && m >= 2 * ker.w) {
             let swap = !plain;
             plan.kind = Kind::Flat { swap };
             let (len, unit) = (if swap { m } else { n }, 8 * ker.w);
@@ -100,31 +121,61 @@ impl Plan {
                 plan.cols = piece;
             }
             plan.chunk = Self::chunk(k, tasks, len.div_ceil(piece));
+            plan.pack_right = swap && k <= FLAT_PACKED && k * m >= FAR;
             return plan;
         }
-        // Rows of a transposed matrix that are a multiple of a page apart fall into few cache sets.
-        plan.pack_left = p.ta && n >= MIN_PACKED_COLS && m.is_multiple_of(PAGE);
-        let pr = block::panel_rows(ker, m, !p.ta, k);
-        let panels = m.div_ceil(pr);
-        // A block needs a few panels of rows, lest the right matrix be read too often; more columns after that.
-        let most = if plan.pack_left { MAX_ROWS / 2 } else { MAX_ROWS };
-        let row_blocks = tasks.min((m / (MIN_PANELS * ker.mr)).max(1)).max(m.div_ceil(most));
-        plan.rows = panels.div_ceil(row_blocks) * pr;
-        let least = if plan.pack_left { MIN_PACKED_COLS } else { 4 * ker.nr() };
-        let col_blocks = tasks.div_ceil(m.div_ceil(plan.rows)).min(n / least).max(n.div_ceil(MAX_COLS)).max(1);
-        plan.cols = n.div_ceil(col_blocks).next_multiple_of(ker.nr());
-        let (row_blocks, col_blocks) = (m.div_ceil(plan.rows), n.div_ceil(plan.cols));
-        plan.chunk = Self::chunk(k, tasks, row_blocks * col_blocks);
-        let few_rows = m <= FEW_PANELS * ker.mr;
-        plan.pack_right = p.tb || !(few_rows || n <= ker.nr());
-        plan.share_right = plan.pack_right && row_blocks > 1;
+        // Each inner index of a transposed matrix is a cache line of its own, and often a page.
+        plan.pack_left = p.ta && m >= MIN_PACKED_ROWS && n >= MIN_PACKED_PANELS * ker.nr() && k > SHALLOW;
+        plan.pack_right = p.tb || (m > FEW_PANELS * ker.mr && n > ker.nr());
+        (plan.rows, plan.cols) = Self::grid(ker, p, tasks, plan.pack_left, plan.pack_right);
+        let blocks = m.div_ceil(plan.rows) * n.div_ceil(plan.cols);
+        if blocks < ENOUGH {
+            plan.chunk = Self::chunk(k, tasks, blocks);
+        }
         plan
+    }
+
+    /// Rows and columns of a block. Rows of blocks pack the same columns, and columns of blocks the same rows: of all
+    /// grids the one that would be done first by as many workers as there are blocks, up to [`ENOUGH`].
+    fn grid(ker: &Kernels, p: &Problem, tasks: usize, pack_left: bool, pack_right: bool) -> (usize, usize) {
+        let (m, n) = (p.m, p.n);
+        let (row_unit, col_unit) = if p.k <= SHALLOW {
+            (STRIP_ROWS, ker.strip_width())
+        } else {
+            (block::panel_rows(ker, m, !p.ta, p.k), ker.nr())
+        };
+        // In units of a sixteenth of a multiply-add of all lanes, for one inner index.
+        let (left_cost, right_cost) = (if pack_left { 4 * m } else { 0 }, if p.tb { 5 * n } else { 3 * n });
+        let mut best = (f64::INFINITY, 0, 0);
+        for row_blocks in m.div_ceil(MAX_ROWS)..=m.div_ceil(MAX_ROWS).max(tasks) {
+            let rows = m.div_ceil(row_unit).div_ceil(row_blocks) * row_unit;
+            let row_blocks = m.div_ceil(rows);
+            let least = n.div_ceil(MAX_COLS);
+            for col_blocks in least..=least.max(tasks.div_ceil(row_blocks)) {
+                let cols = n.div_ceil(col_unit).div_ceil(col_blocks) * col_unit;
+                let col_blocks = n.div_ceil(cols);
+                let packing = col_blocks * left_cost + if pack_right { row_blocks * right_cost } else { 0 };
+                let workers = (row_blocks * col_blocks).min(tasks).min(ENOUGH);
+                let time = (m as f64 * n as f64 + packing as f64) / workers as f64;
+                if time < best.0 {
+                    best = (time, rows, cols);
+                }
+            }
+        }
+        (best.1, best.2)
+    }
+
+    /// Whether products with `few` rows or columns and a long inner index have vectors along the inner index.
+    /// They save arithmetic, but jump between the rows more often, so that a matrix far away is better read by tiles.
+    fn dots(ker: &Kernels, few: usize, many: usize, k: usize) -> bool {
+        let very_few = few < DOT_COLS && k >= ker.w;
+        very_few || (few <= DOT_FEW && wasteful(ker, few) && k >= 16 * ker.w && many * k <= FAR)
     }
 
     /// Inner indices per chunk when there are `have` tasks where `want` are wanted.
     fn chunk(k: usize, want: usize, have: usize) -> usize {
         let chunks = (want.min(MAX_CHUNKS) / have.max(1)).min(k / MIN_CHUNK);
-        if chunks > 1 { k.div_ceil(chunks) } else { k }
+        if chunks > 1 { k.div_ceil(chunks).next_multiple_of(16) } else { k }
     }
 
     /// Number of chunks of the inner index.
@@ -137,30 +188,30 @@ impl Plan {
         if self.chunks(p) > 1 { (p.m * p.n * self.chunks(p)).next_multiple_of(16) } else { 0 }
     }
 
-    /// Floats that all tasks share: partial results, then the packed right matrix or the transposed few rows.
-    pub(super) fn shared_len(&self, ker: &Kernels, p: &Problem) -> usize {
-        let packed = match self.kind {
-            Kind::Blocks if self.share_right => p.n.next_multiple_of(ker.nr()) * p.k + SLACK,
-            Kind::Dots { swap: false } if !p.tb => p.n * p.k + SLACK,
-            Kind::Dots { swap: true } if p.ta => p.m * p.k + SLACK,
-            _ => 0,
-        };
-        self.partial_len(p) + packed.next_multiple_of(16)
-    }
-
     /// Floats for each worker.
     pub(super) fn private_len(&self, ker: &Kernels, p: &Problem) -> usize {
         match self.kind {
+            Kind::Blocks if p.k <= SHALLOW => shallow_len(ker, self.cols.min(p.n), p.k).next_multiple_of(16),
             Kind::Blocks => {
-                block::block_len(ker, self.rows.min(p.m), self.cols.min(p.n), self.chunk.min(p.k)).next_multiple_of(16)
+                let cols = self.cols.min(p.n);
+                // The last block may have fewer columns, and then longer runs.
+                let least = (p.n - 1) % self.cols + 1;
+                let len = |cols| block::block_len(ker, self.rows.min(p.m), cols, self.chunk.min(p.k));
+                len(cols).max(len(least)).next_multiple_of(16)
             }
-            _ => 0,
+            Kind::Dots { swap } => {
+                let (few, rows) = if swap { (p.m, self.cols) } else { (p.n, self.rows) };
+                let step = dot_block(self.chunk.min(p.k));
+                (few * step + rows.min(DOT_PANEL) * few * ker.w + 2 * SLACK).next_multiple_of(16)
+            }
+            Kind::Flat { .. } if self.pack_right => (block::flat_cols(ker, p.k) * p.k + SLACK).next_multiple_of(16),
+            Kind::Flat { .. } => 0,
         }
     }
 
     /// Floats in all, on one worker.
     pub(super) fn len(&self, ker: &Kernels, p: &Problem) -> usize {
-        (SLACK + self.shared_len(ker, p) + self.private_len(ker, p)).next_multiple_of(16)
+        (SLACK + self.partial_len(p) + self.private_len(ker, p)).next_multiple_of(16)
     }
 }
 
@@ -176,5 +227,5 @@ pub(super) fn workspace(ker: &Kernels, p: &Problem, plan: &Plan) -> (usize, usiz
     if group(p) > 0 {
         return (0, plan.len(ker, p));
     }
-    (SLACK + plan.shared_len(ker, p), plan.private_len(ker, p))
+    (SLACK + plan.partial_len(p), plan.private_len(ker, p))
 }

@@ -3,10 +3,11 @@
 //! In: the buffers. Out: the product. Invariant: tasks that run at the same time write disjoint memory: parts of c or
 //! of the partial results by their task number, scratch memory by their worker number.
 
-use super::block::{self, Left, Out, Right, Source, align};
+use super::block::{self, Left, Out, PAGE, Right, Source, align, even};
 use super::kernels::Kernels;
-use super::plan::{Kind, MAX_CHUNKS, Plan, TASK, group};
-use super::tile::DOT;
+use super::plan::{DOT_NEAR, DOT_PANEL, Kind, MAX_CHUNKS, Plan, TASK, dot_block, group};
+use super::shallow::{SHALLOW, shallow};
+use super::tile::{DOT_COLS, DOT_MOST, DOT_ROWS, Dots};
 use super::{Epilogue, Problem};
 use crate::cpu::par::{Par, Shared, run_tasks, serial};
 use std::ops::Range;
@@ -103,15 +104,10 @@ impl Job {
         }
     }
 
-    /// Memory for what the tasks share besides partial results.
-    fn shared(&self) -> *mut f32 {
-        self.workspace.wrapping_add(self.plan.partial_len(&self.p))
-    }
-
     /// Memory of a worker.
     fn private(&self, worker: usize) -> *mut f32 {
         let (ker, p) = (self.ker, &self.p);
-        self.workspace.wrapping_add(self.plan.shared_len(ker, p) + worker * self.plan.private_len(ker, p))
+        self.workspace.wrapping_add(self.plan.partial_len(p) + worker * self.plan.private_len(ker, p))
     }
 
     /// The result of a chunk: partial if there are several, else c itself with the epilogue.
@@ -127,22 +123,6 @@ impl Job {
 
     unsafe fn blocks(&self, par: &Par<'_>) {
         let (ker, p, plan) = (self.ker, &self.p, &self.plan);
-        let panels = p.n.next_multiple_of(ker.nr());
-        let source = || Source { ptr: self.b, stride: if p.tb { p.k } else { p.n }, trans: p.tb };
-        let packed = || self.shared();
-        if plan.share_right {
-            let per_task = (TASK / (4 * ker.nr() * p.k)).max(1) * ker.nr();
-            run_tasks(par, p.n.div_ceil(per_task), &|task, _| {
-                for j in range(task, per_task, p.n).step_by(ker.nr()) {
-                    for k in (0..self.chunks).map(|i| range(i, plan.chunk, p.k)) {
-                        // SAFETY: panels and chunks have their own places in the packed matrix.
-                        unsafe {
-                            block::pack_right(ker, &source(), &k, p.n, j, panels, packed().add(k.start * panels))
-                        };
-                    }
-                }
-            });
-        }
         let (row_blocks, col_blocks) = (p.m.div_ceil(plan.rows), p.n.div_ceil(plan.cols));
         run_tasks(par, row_blocks * col_blocks * self.chunks, &|task, worker| {
             let (i, rest) = (task % row_blocks, task / row_blocks);
@@ -151,15 +131,19 @@ impl Job {
             let k = range(chunk, plan.chunk, p.k);
             let (rs, ks) = if p.ta { (1, p.m) } else { (p.k, 1) };
             let left = Left { ptr: self.a, rs, ks, rows: !p.ta, pack: plan.pack_left };
-            let right = if plan.share_right {
-                Right::Packed { ptr: packed().wrapping_add(k.start * panels), cols: panels }
-            } else if plan.pack_right {
-                Right::Private(source())
+            let right = if plan.pack_right {
+                Right::Private(Source { ptr: self.b, stride: if p.tb { p.k } else { p.n }, trans: p.tb })
             } else {
                 Right::Direct { ptr: self.b, ks: p.n }
             };
             // SAFETY: blocks of a chunk are disjoint, chunks have their own results, workers their own scratch.
-            unsafe { block::block(ker, &left, &right, &self.out(chunk), m, n, k, self.private(worker)) };
+            unsafe {
+                if p.k <= SHALLOW {
+                    shallow(ker, &left, &right, &self.out(chunk), m, n, p.k, self.private(worker));
+                } else {
+                    block::block(ker, &left, &right, &self.out(chunk), m, n, k, self.private(worker));
+                }
+            };
         });
     }
 
@@ -172,51 +156,108 @@ impl Job {
         let pieces = many.div_ceil(piece);
         // With a single column the transposed result is the same floats as the plain one, but its bias is not.
         let transposed = swap && (few > 1 || !self.bias.is_null());
-        run_tasks(par, pieces * self.chunks, &|task, _| {
+        run_tasks(par, pieces * self.chunks, &|task, worker| {
             let (left, right) = if swap { (self.b, self.a) } else { (self.a, self.b) };
             let left = Left { ptr: left, rs, ks, rows, pack: false };
             let (n, chunk) = (range(task % pieces, piece, many), task / pieces);
             let k = range(chunk, plan.chunk, p.k);
             // SAFETY: pieces of a chunk are disjoint, and chunks have their own results.
-            unsafe { block::flat(self.ker, &left, (right, many), &self.out(chunk), few, n, k, transposed) };
+            unsafe {
+                let out = self.out(chunk);
+                if plan.pack_right {
+                    let packed = self.private(worker);
+                    block::flat_packed(self.ker, &left, (right, many), &out, few, n, k, transposed, packed);
+                } else {
+                    block::flat(self.ker, &left, (right, many), &out, few, n, k, transposed);
+                }
+            }
         });
     }
 
     unsafe fn dots(&self, par: &Par<'_>, swap: bool) {
         let (p, plan) = (&self.p, &self.plan);
-        let (few, many, piece) = if swap { (p.m, p.n, plan.cols) } else { (p.n, p.m, plan.rows) };
-        let (x, y) = if swap { (self.b, self.a) } else { (self.a, self.b) };
-        let along = if swap { !p.ta } else { p.tb };
-        if !along {
-            // SAFETY: the workspace has room for the few rows.
-            unsafe { (self.ker.transpose)(y, few, p.k, few, self.shared(), p.k, true) };
-        }
-        let rows = Shared((x, if along { y } else { self.shared() }));
-        run_tasks(par, many.div_ceil(piece), &|task, _| {
-            let (x, y) = rows.get();
-            // SAFETY: the ranges of tasks are disjoint.
-            unsafe { self.dot_rows(x, y, range(task, piece, many), few, swap) };
+        let (many, piece) = if swap { (p.n, plan.cols) } else { (p.m, plan.rows) };
+        let pieces = many.div_ceil(piece);
+        run_tasks(par, pieces * self.chunks, &|task, worker| {
+            let (rows, chunk) = (range(task % pieces, piece, many), task / pieces);
+            let k = range(chunk, plan.chunk, p.k);
+            // SAFETY: the ranges of a chunk are disjoint, chunks have their own results, workers their own scratch.
+            unsafe { self.dot_rows(rows, k, swap, &self.out(chunk), self.private(worker)) };
         });
     }
 
-    /// Products of the rows of `x` in `range` with the `few` rows of `y`, which are columns of c, or rows if `swap`.
-    unsafe fn dot_rows(&self, x: *const f32, y: *const f32, range: Range<usize>, few: usize, swap: bool) {
-        let (n, k) = (self.p.n, self.p.k);
-        let mut i = range.start;
-        while i < range.end {
-            let r = if range.end - i >= DOT { DOT } else { 1 };
-            // SAFETY: all rows are inside the matrices, and `few` is at most `DOT`.
-            unsafe {
-                let sums = self.ker.dot[usize::from(r == DOT)][few - 1](x.add(i * k), k, y, k, k);
-                for (d, sums) in sums.iter().enumerate().take(r) {
-                    for (q, sum) in sums.iter().enumerate().take(few) {
-                        let (row, col) = if swap { (q, i + d) } else { (i + d, q) };
-                        let sum = if self.bias.is_null() { *sum } else { *sum + *self.bias.add(col) };
-                        *self.c.add(row * n + col) = if self.relu && sum < 0.0 { 0.0 } else { sum };
+    /// Products of the `rows` of one matrix with the few rows of the other, which are columns of c, or rows if `swap`.
+    /// The few rows are turned to run along the inner index first, if they do not.
+    unsafe fn dot_rows(&self, rows: Range<usize>, k: Range<usize>, swap: bool, out: &Out, scratch: *mut f32) {
+        let p = &self.p;
+        let (x, y, few) = if swap { (self.b, self.a, p.m) } else { (self.a, self.b, p.n) };
+        let along = if swap { !p.ta } else { p.tb };
+        let (step, group) = (dot_block(k.len()), even(few, DOT_COLS));
+        // Rows a multiple of a page apart share a cache set.
+        let near = if p.k.is_multiple_of(PAGE) { DOT_ROWS[group - 1] } else { DOT_NEAR };
+        let turned = align(scratch);
+        let carry = turned.wrapping_add(if along { 0 } else { few * step });
+        for some in rows.clone().step_by(DOT_PANEL).map(|i| i..rows.end.min(i + DOT_PANEL)) {
+            for p0 in k.clone().step_by(step) {
+                let len = step.min(k.end - p0);
+                let (begin, end) = (p0 == k.start, p0 + len == k.end);
+                // SAFETY: all rows are inside the matrices, and the scratch memory has room for what `dot_len` counts.
+                unsafe {
+                    if !along && (some.start == rows.start || !(begin && end)) {
+                        (self.ker.transpose)(y.add(p0 * few), few, len, few, turned, step, true);
+                    }
+                    let (y, y_rs) = if along { (y.add(p0), p.k) } else { (turned.cast_const(), step) };
+                    // A few rows at a time stay in the first-level cache for all columns.
+                    for near in some.clone().step_by(near).map(|i| i..some.end.min(i + near)) {
+                        for q0 in (0..few).step_by(group) {
+                            let cols = group.min(few - q0);
+                            let mut i = near.start;
+                            while i < near.end {
+                                let full = near.end - i >= DOT_ROWS[cols - 1];
+                                let h = if full { DOT_ROWS[cols - 1] } else { 1 };
+                                let sums = self.ker.dot[usize::from(full)][cols - 1](&Dots {
+                                    x: x.add(i * p.k + p0),
+                                    x_rs: p.k,
+                                    y: y.add(q0 * y_rs),
+                                    y_rs,
+                                    k: len,
+                                    carry: carry.wrapping_add((q0 * some.len() + (i - some.start) * cols) * self.ker.w),
+                                    begin,
+                                    end,
+                                });
+                                if end {
+                                    self.store_dots(&sums, i, h, q0, cols, swap, out);
+                                }
+                                i += h;
+                            }
+                        }
                     }
                 }
             }
-            i += r;
+        }
+    }
+
+    /// Stores a block of dot products, rows from `i` and columns from `q0`, with the epilogue.
+    #[expect(clippy::too_many_arguments, reason = "two ranges")]
+    unsafe fn store_dots(
+        &self,
+        sums: &[[f32; DOT_COLS]; DOT_MOST],
+        i: usize,
+        rows: usize,
+        q0: usize,
+        cols: usize,
+        swap: bool,
+        out: &Out,
+    ) {
+        for (d, sums) in sums.iter().enumerate().take(rows) {
+            for (q, sum) in sums.iter().enumerate().take(cols) {
+                let (row, col) = if swap { (q0 + q, i + d) } else { (i + d, q0 + q) };
+                // SAFETY: the caller gives a block inside the result, whose columns the bias has.
+                unsafe {
+                    let sum = if out.bias.is_null() { *sum } else { *sum + *out.bias.add(col) };
+                    *out.ptr.add(row * out.rs + col) = if out.relu && sum < 0.0 { 0.0 } else { sum };
+                }
+            }
         }
     }
 

@@ -111,6 +111,34 @@ fn several_blocks_and_chunks() {
 }
 
 #[test]
+fn few_columns_in_long_runs() {
+    // Groups of columns of equal and of different numbers, several runs of inner indices, rows that fill no group.
+    for n in 5..=12 {
+        for (m, k) in [(37, 1300), (130, 1024), (3, 2100)] {
+            check(Problem { batch: 1, m, n, k, ta: false, tb: n % 2 == 0 }, true, n % 3 == 0);
+            check(Problem { batch: 1, m: n, n: m, k, ta: n % 2 == 0, tb: true }, n % 3 == 0, true);
+        }
+    }
+}
+
+#[test]
+fn few_columns_of_a_far_matrix() {
+    for (m, n, k) in [(8200, 10, 32), (9001, 5, 31), (2100, 11, 128), (16500, 1, 17), (4113, 12, 70)] {
+        for tb in [false, true] {
+            check(Problem { batch: 1, m, n, k, ta: true, tb }, true, tb);
+        }
+    }
+}
+
+#[test]
+fn shallow_products_in_strips() {
+    for (m, n, k) in [(1, 64, 1), (2, 70, 2), (7, 333, 10), (64, 1200, 16), (50, 129, 48), (400, 65, 30), (8, 20, 20)] {
+        all_orders(1, m, n, k);
+        check(Problem { batch: 3, m, n, k, ta: false, tb: true }, true, true);
+    }
+}
+
+#[test]
 fn batches() {
     for (batch, m, n, k) in [(5, 7, 9, 4), (3, 64, 64, 32), (2, 257, 200, 200), (70, 3, 1, 20), (300, 20, 20, 20)] {
         all_orders(batch, m, n, k);

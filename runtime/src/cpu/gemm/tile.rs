@@ -204,65 +204,150 @@ unsafe fn tile_body<S: Simd, const MR: usize, const NV: usize, const ROWS: bool,
     }
 }
 
-/// Most rows and columns of one block of dot products.
-pub(crate) const DOT: usize = 4;
+/// Most columns of one block of dot products.
+pub(crate) const DOT_COLS: usize = 5;
+/// Rows of a block of dot products with `q` columns, at `q - 1`: as many sums as registers hold beside the columns.
+pub(crate) const DOT_ROWS: [usize; DOT_COLS] = [4, 4, 4, 3, 2];
+/// Most rows of one block of dot products.
+pub(crate) const DOT_MOST: usize = 4;
 
-/// A block of dot products: `out[r][q] = sum over p < k of x[r * x_rs + p] * y[q * y_rs + p]`.
-pub(crate) type DotFn =
-    unsafe fn(x: *const f32, x_rs: usize, y: *const f32, y_rs: usize, k: usize) -> [[f32; DOT]; DOT];
+/// A block of dot products: `sum over p < k of x[r * x_rs + p] * y[q * y_rs + p]`, in as many chains as a vector has
+/// lanes.
+#[derive(Clone, Copy)]
+pub(crate) struct Dots {
+    pub(crate) x: *const f32,
+    pub(crate) x_rs: usize,
+    pub(crate) y: *const f32,
+    pub(crate) y_rs: usize,
+    pub(crate) k: usize,
+    /// Where the chains are kept from one run of inner indices to the next: rows times columns vectors.
+    pub(crate) carry: *mut f32,
+    /// The chains begin here, so there is nothing to load from `carry`.
+    pub(crate) begin: bool,
+    /// They end here, and the sums are returned; otherwise the chains go to `carry`.
+    pub(crate) end: bool,
+}
+
+/// A kernel for a fixed number of rows and columns; returns the sums at `[r][q]`.
+pub(crate) type DotFn = unsafe fn(&Dots) -> [[f32; DOT_COLS]; DOT_MOST];
 
 /// Body of a dot kernel of `R` by `Q` products.
 #[inline(always)]
-pub(crate) unsafe fn dot<S: Simd, const R: usize, const Q: usize>(
-    x: *const f32,
-    x_rs: usize,
-    y: *const f32,
-    y_rs: usize,
-    k: usize,
-) -> [[f32; DOT]; DOT] {
-    // SAFETY: the caller vouches for R rows of x and Q rows of y of k floats each.
+pub(crate) unsafe fn dot<S: Simd, const R: usize, const Q: usize>(t: &Dots) -> [[f32; DOT_COLS]; DOT_MOST] {
+    // SAFETY: the caller vouches for R rows of x and Q rows of y of k floats each, and for the carry.
     unsafe {
         let mut acc = [[S::zero(); Q]; R];
-        let whole = k - k % S::W;
+        let carry = |r: usize, q: usize| t.carry.wrapping_add((r * Q + q) * S::W);
+        if !t.begin {
+            for (r, acc) in acc.iter_mut().enumerate() {
+                for (q, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::load(carry(r, q));
+                }
+            }
+        }
+        let whole = t.k - t.k % S::W;
         let mut p = 0;
         while p < whole {
             let mut b = [S::zero(); Q];
             for (q, b) in b.iter_mut().enumerate() {
-                *b = S::load(y.add(q * y_rs + p));
+                *b = S::load(t.y.add(q * t.y_rs + p));
             }
             for (r, acc) in acc.iter_mut().enumerate() {
-                let a = S::load(x.add(r * x_rs + p));
+                let x = t.x.add(r * t.x_rs + p);
+                let a = S::load(x);
                 for (q, acc) in acc.iter_mut().enumerate() {
                     *acc = S::fma(a, b[q], *acc);
                 }
             }
             p += S::W;
         }
-        if whole < k {
-            let m = S::mask(k - whole);
+        if whole < t.k {
+            let m = S::mask(t.k - whole);
             let mut b = [S::zero(); Q];
             for (q, b) in b.iter_mut().enumerate() {
-                *b = S::load_masked(y.add(q * y_rs + p), m);
+                *b = S::load_masked(t.y.add(q * t.y_rs + p), m);
             }
             for (r, acc) in acc.iter_mut().enumerate() {
-                let a = S::load_masked(x.add(r * x_rs + p), m);
+                let a = S::load_masked(t.x.add(r * t.x_rs + p), m);
                 for (q, acc) in acc.iter_mut().enumerate() {
                     *acc = S::fma(a, b[q], *acc);
                 }
             }
         }
-        let mut out = [[0.0; DOT]; DOT];
+        let mut out = [[0.0; DOT_COLS]; DOT_MOST];
         for r in 0..R {
             for q in 0..Q {
-                out[r][q] = S::sum(acc[r][q]);
+                if t.end {
+                    out[r][q] = S::sum(acc[r][q]);
+                } else {
+                    S::store(carry(r, q), acc[r][q]);
+                }
             }
         }
         out
     }
 }
 
+/// A row times a narrow matrix: `out[j] = sum over p < k of a[p] * b[p * b_step + j]` for `j < cols`.
+pub(crate) type RowFn = unsafe fn(a: *const f32, b: *const f32, b_step: usize, k: usize, cols: usize, out: *mut f32);
+
+/// Body of the row kernel for `NV` vectors of columns. A single sum of products would wait for its own additions, so
+/// every `U`-th inner index has its own, and these are added up at the end.
+#[inline(always)]
+pub(crate) unsafe fn row<S: Simd, const NV: usize, const U: usize>(
+    a: *const f32,
+    b: *const f32,
+    b_step: usize,
+    k: usize,
+    cols: usize,
+    out: *mut f32,
+) {
+    // SAFETY: the caller vouches for the matrices; masks keep to their columns.
+    unsafe {
+        let mask = S::mask(cols - (NV - 1) * S::W);
+        let load = |p: usize, v: usize| {
+            let at = b.add(p * b_step + v * S::W);
+            if v == NV - 1 { S::load_masked(at, mask) } else { S::load(at) }
+        };
+        let mut acc = [[S::zero(); NV]; U];
+        let mut p = 0;
+        while p + U <= k {
+            for (u, acc) in acc.iter_mut().enumerate() {
+                let x = S::splat(a.add(p + u));
+                for (v, acc) in acc.iter_mut().enumerate() {
+                    *acc = S::fma(x, load(p + u, v), *acc);
+                }
+            }
+            p += U;
+        }
+        while p < k {
+            let x = S::splat(a.add(p));
+            for (v, acc) in acc[0].iter_mut().enumerate() {
+                *acc = S::fma(x, load(p, v), *acc);
+            }
+            p += 1;
+        }
+        let mut live = U;
+        while live > 1 {
+            live /= 2;
+            let (low, high) = acc.split_at_mut(live);
+            for (x, y) in low.iter_mut().flatten().zip(high.iter().flatten()) {
+                *x = S::add(*x, *y);
+            }
+        }
+        for (v, sum) in acc[0].iter().enumerate() {
+            if v == NV - 1 {
+                S::store_masked(out.add(v * S::W), mask, *sum);
+            } else {
+                S::store(out.add(v * S::W), *sum);
+            }
+        }
+    }
+}
+
 /// Transposed copy: `dst[c * dst_rs + r] = src[r * src_rs + c]` for `r < rows`, `c < cols`; see [`Simd::transpose`]
-/// for `exact`.
+/// for `exact`. Without it, `dst_rs` is at least `rows`: what is written beyond a row of `dst` is then overwritten by
+/// the next one, whose first floats are written last, and what is left behind the last row is less than a vector.
 pub(crate) type TransposeFn = unsafe fn(*const f32, usize, usize, usize, *mut f32, usize, bool);
 
 /// Body of the transposed copy.
@@ -276,19 +361,15 @@ pub(crate) unsafe fn transpose<S: Simd>(
     dst_rs: usize,
     exact: bool,
 ) {
-    let mut r = 0;
-    while r < rows {
+    for r in (0..rows).step_by(S::W).rev() {
         let h = (rows - r).min(S::W);
-        let mut c = 0;
-        while c < cols {
+        for c in (0..cols).step_by(S::W) {
             let w = (cols - c).min(S::W);
             // SAFETY: the block lies inside the rows and columns that the caller vouches for.
             unsafe {
                 S::transpose(src.add(r * src_rs + c), src_rs, h, w, dst.add(c * dst_rs + r), dst_rs, exact);
             }
-            c += S::W;
         }
-        r += S::W;
     }
 }
 

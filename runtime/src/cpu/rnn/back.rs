@@ -1,9 +1,13 @@
 //! The gradient of a recurrent layer to its input products: the sequential part of backpropagation through time. In: the
 //! tape, the recurrent kernel, the gradient to the states. Out: gxw `[n,t,G·u]`.
 
-use super::cells::{Backward, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for, lstm_back_for};
-use super::{Bump, Products, ROWS, Rnn, split_columns};
-use crate::cpu::par::{Par, Shared, run_tasks, serial};
+use super::cells::{
+    Activation, Backward, activation_for, ask_for, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for,
+    lstm_back_for,
+};
+use super::product::{StepProduct, StepRows, padded};
+use super::{Bump, Rnn, SLACK};
+use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Io, Level, LibKernel, Scratch};
 use crate::plan::{RnnCell, RnnGradOf};
 
@@ -12,9 +16,10 @@ pub(crate) struct Back {
     rnn: Rnn,
     of: RnnGradOf,
     /// Gradients of all gates, or of the first two of `gru`, by the transposed recurrent kernel.
-    gates: Products,
+    gates: StepProduct,
     /// The candidate's gradient of `gru` by its transposed kernel.
-    candidate: Products,
+    candidate: StepProduct,
+    activate: unsafe fn(&Activation),
     first: unsafe fn(&Backward),
     second: unsafe fn(&Backward),
 }
@@ -22,11 +27,16 @@ pub(crate) struct Back {
 impl Back {
     pub(crate) fn new(rnn: Rnn, of: RnnGradOf, level: Level) -> Back {
         let u = rnn.u;
+        let product = |first, k| {
+            let n = if k == 0 { 0 } else { u };
+            StepProduct::new(rnn.rows(), (k, n), first, rnn.gates * u, true, level)
+        };
         Back {
             rnn,
             of,
-            gates: Products::new(&rnn, u, rnn.plain(), true, level),
-            candidate: Products::new(&rnn, if rnn.cell == RnnCell::Gru { u } else { 0 }, u, true, level),
+            gates: product(0, rnn.plain()),
+            candidate: product(rnn.plain(), rnn.other()),
+            activate: activation_for(level),
             first: match rnn.cell {
                 RnnCell::Gru => gru_candidate_back_for(level),
                 RnnCell::GruAfter => gru_after_back_for(level),
@@ -36,49 +46,52 @@ impl Back {
         }
     }
 
-    /// Floats of each worker: the carried gradients to state and memory, the product, gradients to r∘h and the candidate
-    /// of `gru`, a tape of zeros, gradients to the gates, workspace.
+    /// Floats that all workers share: the packed kernel.
+    fn shared(&self) -> usize {
+        SLACK + self.gates.len() + self.candidate.len()
+    }
+
+    /// Floats of each worker: the carried gradients to state and memory, gradients to r∘h and the candidate of `gru`,
+    /// gradients to the gates; what the memory of `lstm` gives, zeros, a tape of zeros.
     fn local(&self) -> usize {
-        let rnn = &self.rnn;
-        let zeros = rnn.parts * rnn.u;
-        ROWS * (5 * rnn.u + rnn.plain()) + zeros + self.gates.workspace().max(self.candidate.workspace())
+        let (u, plain) = (self.rnn.u, self.rnn.plain());
+        self.rnn.rows() * (4 * padded(u) + padded(plain)) + 2 * padded(u) + padded(self.rnn.parts * u)
     }
 }
 
 impl LibKernel for Back {
     fn scratch(&self) -> Scratch {
-        Scratch { shared: self.rnn.split_len() * 4, local: self.local() * 4 }
+        Scratch { shared: self.shared() * 4, local: self.local() * 4 }
     }
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let rnn = &self.rnn;
-        let (u, gru) = (rnn.u, rnn.cell == RnnCell::Gru);
+        let (u, most) = (rnn.u, rnn.rows());
+        let (gru, lstm) = (rnn.cell == RnnCell::Gru, rnn.cell == RnnCell::Lstm);
         let (tape, kernel, g, gxw) = (io.bufs[0], io.bufs[1], io.bufs[2], io.bufs[3]);
-        let (mut left, mut right) = (kernel, kernel);
-        if gru {
-            (left, right) = (io.scratch, io.scratch.wrapping_add(2 * u * u));
-            // SAFETY: the recurrent kernel is `[u, 3u]`; the shared scratch memory holds both parts.
-            unsafe { split_columns(par, kernel, u, (2 * u, u), (left, right)) };
+        let mut bump = Bump::new(io.scratch);
+        let (left, right) = (bump.take(self.gates.len()), bump.take(self.candidate.len()));
+        // SAFETY: the recurrent kernel is `[u, G·u]`; the shared scratch memory holds both parts.
+        unsafe {
+            self.gates.pack(par, kernel, left);
+            self.candidate.pack(par, kernel, right);
         }
-        let pointers = Shared((tape, left, right, g, gxw, io.scratch.wrapping_add(rnn.split_len())));
-        run_tasks(par, rnn.n.div_ceil(ROWS), &|task, worker| {
+        let pointers = Shared((tape, left, right, g, gxw, bump.0));
+        run_tasks(par, rnn.n.div_ceil(most), &|task, worker| {
             let (tape, left, right, g, gxw, scratch) = pointers.get();
-            let (first, rows) = (task * ROWS, ROWS.min(rnn.n - task * ROWS));
+            let (first, rows) = (task * most, most.min(rnn.n - task * most));
+            let (step, wide) = (padded(u), padded(rnn.plain()));
             let mut bump = Bump(scratch.wrapping_add(worker * self.local()));
-            let (carry, carry_c, product) = (bump.take(ROWS * u), bump.take(ROWS * u), bump.take(ROWS * u));
-            let (drh, dc) = (bump.take(ROWS * u), bump.take(ROWS * u));
-            let (zeros, da) = (bump.take(rnn.parts * u), bump.take(ROWS * rnn.plain()));
-            let work = bump.0;
+            let [carry, carry_c, drh, dc] = std::array::from_fn(|_| bump.take(most * step));
+            let da = bump.take(most * wide);
+            let (y, no_sum, no_tape) = (bump.take(step), bump.take(step), bump.take(padded(rnn.parts * u)));
             // SAFETY: rows `first..first + rows` of every buffer and this worker's scratch memory; tasks have different
             // rows.
             unsafe {
-                for p in [carry, carry_c, product] {
-                    p.write_bytes(0, rows * u);
-                }
-                zeros.write_bytes(0, rnn.parts * u);
-                let multiply = |p: &Products, a, b, to| {
-                    crate::cpu::LibKernel::run(p.of(rows), &serial, &Io { bufs: &[a, b, to], scratch: work });
-                };
+                carry.write_bytes(0, rows * step);
+                carry_c.write_bytes(0, rows * step);
+                no_sum.write_bytes(0, u);
+                no_tape.write_bytes(0, rnn.parts * u);
                 for i in (0..rnn.t).rev() {
                     let row = |r: usize| {
                         let start = (first + r) * rnn.t;
@@ -89,7 +102,7 @@ impl LibKernel for Back {
                             outer: rnn.outer,
                             tape: tape.add(at * rnn.parts * u),
                             before: match i {
-                                0 => zeros,
+                                0 => no_tape,
                                 _ => tape.add((start + rnn.at(i - 1)) * rnn.parts * u),
                             },
                             gh: match self.of {
@@ -97,22 +110,37 @@ impl LibKernel for Back {
                                 RnnGradOf::Final if i + 1 == rnn.t => g.add((first + r) * u),
                                 RnnGradOf::Final => std::ptr::null(),
                             },
-                            carry: carry.add(r * u),
-                            product: product.add(r * u),
-                            carry_c: carry_c.add(r * u),
-                            da: da.add(r * rnn.plain()),
-                            dc: dc.add(r * u),
-                            drh: drh.add(r * u),
+                            carry: carry.add(r * step),
+                            y,
+                            carry_c: carry_c.add(r * step),
+                            da: da.add(r * wide),
+                            dc: dc.add(r * step),
+                            drh: drh.add(r * step),
                             gxw: gxw.add(at * rnn.gates * u),
                         }
                     };
-                    (0..rows).for_each(|r| (self.first)(&row(r)));
+                    for (r, row) in (0..rows).map(row).enumerate() {
+                        if lstm {
+                            let (kind, x) = (rnn.outer, row.tape.add(u));
+                            (self.activate)(&Activation { kind, x, plus: no_sum, to: y, len: u });
+                        }
+                        (self.first)(&row);
+                        if i > 0 {
+                            let at = (first + r) * rnn.t + rnn.at(i - 1);
+                            ask_for(tape.wrapping_add(at * rnn.parts * u), rnn.parts * u);
+                            ask_for(gxw.wrapping_add(at * rnn.gates * u), rnn.gates * u);
+                        }
+                    }
                     if gru {
-                        multiply(&self.candidate, dc, right, drh);
+                        let (a_step, c_step, bias) = (step, step, std::ptr::null());
+                        let x = StepRows { rows, a: dc, a_step, c: drh, c_step, bias, add: false };
+                        self.candidate.run(right, &x);
                         (0..rows).for_each(|r| (self.second)(&row(r)));
                     }
                     if i > 0 {
-                        multiply(&self.gates, da, left, product);
+                        // Nothing else goes from state to state in `lstm`.
+                        let (a_step, c_step, bias) = (wide, step, std::ptr::null());
+                        self.gates.run(left, &StepRows { rows, a: da, a_step, c: carry, c_step, bias, add: !lstm });
                     }
                 }
             }

@@ -1,12 +1,16 @@
 //! What recurrent cells do with one row at one step. In: the products of a step. Out: states, gates and gradients.
 //! Invariants: elementwise, so the position of a row or lane does not matter; slopes are those of the rules for the same
-//! functions in the compiler's gradient table; NaN stays NaN. Activations are called in loops over the gates, so that
-//! their code, which is long, stands once in each function.
+//! functions in the compiler's gradient table; NaN stays NaN. The code of all activations is
+//! long, so it stands in one function that the cells call.
+
+use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
 
 use crate::cpu::simd::{Simd, multiversion};
-use crate::cpu::vmath::{exp, log, sigmoid, tanh};
+use crate::cpu::vmath::{exp, log, sigmoid, sigmoid_of, tanh, tanh_of};
 use crate::plan::CellActivation;
 
+/// Vectors of a common activation that are computed at once.
+const SIDE_BY_SIDE: usize = 4;
 const SELU_SCALE: f32 = 1.050_701;
 const SELU_ALPHA: f32 = 1.673_263_2;
 
@@ -89,6 +93,14 @@ unsafe fn slope<S: Simd>(kind: CellActivation, y: S::V) -> S::V {
     }
 }
 
+/// Asks for `len` floats that are read or written a step later; they need not be valid.
+pub(super) fn ask_for(p: *const f32, len: usize) {
+    for i in (0..len).step_by(16) {
+        // SAFETY: a prefetch never faults.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(i).cast()) };
+    }
+}
+
 /// Lanes `i..` of a row of `len`; those beyond its end are 0.
 #[inline(always)]
 unsafe fn get<S: Simd>(p: *const f32, i: usize, len: usize) -> S::V {
@@ -103,11 +115,61 @@ unsafe fn put<S: Simd>(p: *mut f32, i: usize, len: usize, v: S::V) {
     unsafe { if i + S::LANES <= len { S::store(p.add(i), v) } else { S::store_masked(p.add(i), S::mask(len - i), v) } }
 }
 
+/// What an activation is applied to: `to = f(x + plus)`.
+pub(super) struct Activation {
+    pub(super) kind: CellActivation,
+    pub(super) x: *const f32,
+    pub(super) plus: *const f32,
+    pub(super) to: *mut f32,
+    pub(super) len: usize,
+}
+
+multiversion! {
+    /// An activation of many elements. Cells go through it instead of having the code of all activations themselves.
+    pub(super) fn activation_for = activation(p: &Activation)
+}
+
+#[inline(always)]
+unsafe fn activation<S: Simd>(p: &Activation) {
+    // SAFETY: passed on to the caller, as in all functions below.
+    unsafe {
+        let mut i = 0;
+        // The common ones have loops of their own over several vectors.
+        macro_rules! several {
+            ($of:ident) => {
+                while i + SIDE_BY_SIDE * S::LANES <= p.len {
+                    let mut x = [S::splat(0.0); SIDE_BY_SIDE];
+                    for (k, x) in x.iter_mut().enumerate() {
+                        let at = i + k * S::LANES;
+                        *x = S::add(S::load(p.x.add(at)), S::load(p.plus.add(at)));
+                    }
+                    for (k, y) in $of::<S, SIDE_BY_SIDE>(x).into_iter().enumerate() {
+                        S::store(p.to.add(i + k * S::LANES), y);
+                    }
+                    i += SIDE_BY_SIDE * S::LANES;
+                }
+            };
+        }
+        match p.kind {
+            CellActivation::Sigmoid => several!(sigmoid_of),
+            CellActivation::Tanh => several!(tanh_of),
+            _ => {}
+        }
+        while i < p.len {
+            let sum = S::add(get::<S>(p.x, i, p.len), get::<S>(p.plus, i, p.len));
+            put::<S>(p.to, i, p.len, activate::<S>(p.kind, sum));
+            i += S::LANES;
+        }
+    }
+}
+
 /// One row at one step, forwards. Rows of several parts have them one behind the other, each `u` wide.
 pub(super) struct Forward {
     pub(super) u: usize,
     pub(super) inner: CellActivation,
     pub(super) outer: CellActivation,
+    /// [`activation_for`] this level.
+    pub(super) activate: unsafe fn(&Activation),
     /// Input products, G parts.
     pub(super) xw: *const f32,
     /// Recurrent products: G parts; 2 parts for the gates of `gru`.
@@ -118,10 +180,24 @@ pub(super) struct Forward {
     pub(super) h: *mut f32,
     /// The memory of `lstm`, read and replaced.
     pub(super) c: *mut f32,
-    /// r∘h of `gru`.
+    /// r∘h of `gru`; for the other cells what is between two activations.
     pub(super) rh: *mut f32,
+    /// `u` zeros.
+    pub(super) zeros: *const f32,
     /// K parts.
     pub(super) tape: *mut f32,
+}
+
+impl Forward {
+    /// Applies an activation to the sum of `parts` parts from `x` and `plus` on.
+    #[inline(always)]
+    unsafe fn activate(&self, kind: CellActivation, parts: usize, x: *const f32, plus: *const f32, to: usize) {
+        // SAFETY: as above; `to` and its followers are parts of the tape.
+        unsafe {
+            let to = self.tape.add(to * self.u);
+            (self.activate)(&Activation { kind, x, plus, to, len: parts * self.u });
+        }
+    }
 }
 
 multiversion! {
@@ -131,19 +207,13 @@ multiversion! {
 
 #[inline(always)]
 unsafe fn gru_gates<S: Simd>(p: &Forward) {
-    // SAFETY: passed on to the caller, as in all functions below.
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
+        p.activate(p.inner, 2, p.xw, p.hu, 1);
         let mut i = 0;
         while i < u {
-            let mut gate = S::splat(0.0);
-            for k in 0..2 {
-                let sum = S::add(get::<S>(p.xw.add(k * u), i, u), get::<S>(p.hu.add(k * u), i, u));
-                gate = activate::<S>(p.inner, sum);
-                put::<S>(p.tape.add((k + 1) * u), i, u, gate);
-            }
-            // The last one is r.
-            put::<S>(p.rh, i, u, S::mul(gate, get::<S>(p.h, i, u)));
+            put::<S>(p.rh, i, u, S::mul(get::<S>(p.tape.add(2 * u), i, u), get::<S>(p.h, i, u)));
             i += S::LANES;
         }
     }
@@ -158,26 +228,26 @@ multiversion! {
 unsafe fn gru_state<S: Simd>(p: &Forward) {
     // SAFETY: as above.
     unsafe {
-        let u = p.u;
+        p.activate(p.outer, 1, p.xw.add(2 * p.u), p.candidate, 3);
+        blend::<S>(p, 1, 3);
+    }
+}
+
+/// The new state, `z·h + (1 − z)·new`, with two parts of the tape.
+#[inline(always)]
+unsafe fn blend<S: Simd>(p: &Forward, z: usize, new: usize) {
+    // SAFETY: as above.
+    unsafe {
+        let (u, one) = (p.u, S::splat(1.0));
         let mut i = 0;
         while i < u {
-            let sum = S::add(get::<S>(p.xw.add(2 * u), i, u), get::<S>(p.candidate, i, u));
-            let new = activate::<S>(p.outer, sum);
-            let z = get::<S>(p.tape.add(u), i, u);
-            let h = blend::<S>(z, get::<S>(p.h, i, u), new);
-            put::<S>(p.tape.add(3 * u), i, u, new);
+            let (z, new) = (get::<S>(p.tape.add(z * u), i, u), get::<S>(p.tape.add(new * u), i, u));
+            let h = S::add(S::mul(z, get::<S>(p.h, i, u)), S::mul(S::sub(one, z), new));
             put::<S>(p.tape, i, u, h);
             put::<S>(p.h, i, u, h);
             i += S::LANES;
         }
     }
-}
-
-/// `z·a + (1 − z)·b`.
-#[inline(always)]
-unsafe fn blend<S: Simd>(z: S::V, a: S::V, b: S::V) -> S::V {
-    // SAFETY: as above.
-    unsafe { S::add(S::mul(z, a), S::mul(S::sub(S::splat(1.0), z), b)) }
 }
 
 multiversion! {
@@ -190,24 +260,16 @@ unsafe fn gru_after<S: Simd>(p: &Forward) {
     // SAFETY: as above.
     unsafe {
         let u = p.u;
+        p.activate(p.inner, 2, p.xw, p.hu, 1);
         let mut i = 0;
         while i < u {
-            let x = |k: usize| get::<S>(p.xw.add(k * u), i, u);
-            let hu = |k: usize| get::<S>(p.hu.add(k * u), i, u);
-            let product = hu(2);
-            let mut gates = [S::splat(0.0); 3];
-            for k in 0..3 {
-                let term = if k < 2 { hu(k) } else { S::mul(gates[0], product) };
-                gates[k] = activate::<S>(if k < 2 { p.inner } else { p.outer }, S::add(x(k), term));
-            }
-            let [r, z, new] = gates;
-            let h = blend::<S>(z, get::<S>(p.h, i, u), new);
-            for (part, v) in [h, r, z, new, product].into_iter().enumerate() {
-                put::<S>(p.tape.add(part * u), i, u, v);
-            }
-            put::<S>(p.h, i, u, h);
+            let product = get::<S>(p.hu.add(2 * u), i, u);
+            put::<S>(p.tape.add(4 * u), i, u, product);
+            put::<S>(p.rh, i, u, S::mul(get::<S>(p.tape.add(u), i, u), product));
             i += S::LANES;
         }
+        p.activate(p.outer, 1, p.xw.add(2 * u), p.rh, 3);
+        blend::<S>(p, 2, 3);
     }
 }
 
@@ -221,26 +283,24 @@ unsafe fn lstm<S: Simd>(p: &Forward) {
     // SAFETY: as above.
     unsafe {
         let u = p.u;
+        // Input and forget gate, candidate, output gate.
+        for (kind, first, parts) in [(p.inner, 0, 2), (p.outer, 2, 1), (p.inner, 3, 1)] {
+            p.activate(kind, parts, p.xw.add(first * u), p.hu.add(first * u), 2 + first);
+        }
+        let part = |k: usize, i: usize| get::<S>(p.tape.add(k * u), i, u);
         let mut i = 0;
         while i < u {
-            let sum = |k: usize| S::add(get::<S>(p.xw.add(k * u), i, u), get::<S>(p.hu.add(k * u), i, u));
-            // Input, forget, candidate and output gate, and what the memory gives.
-            let mut gates = [S::splat(0.0); 5];
-            let mut c = gates[0];
-            for k in 0..5 {
-                if k == 4 {
-                    c = S::add(S::mul(gates[1], get::<S>(p.c, i, u)), S::mul(gates[0], gates[2]));
-                }
-                let kind = if k == 2 || k == 4 { p.outer } else { p.inner };
-                gates[k] = activate::<S>(kind, if k == 4 { c } else { sum(k) });
-            }
-            let [input, forget, new, output, y] = gates;
-            let h = S::mul(output, y);
-            for (part, v) in [h, c, input, forget, new, output].into_iter().enumerate() {
-                put::<S>(p.tape.add(part * u), i, u, v);
-            }
-            put::<S>(p.h, i, u, h);
+            let c = S::add(S::mul(part(3, i), get::<S>(p.c, i, u)), S::mul(part(2, i), part(4, i)));
+            put::<S>(p.tape.add(u), i, u, c);
             put::<S>(p.c, i, u, c);
+            i += S::LANES;
+        }
+        (p.activate)(&Activation { kind: p.outer, x: p.c, plus: p.zeros, to: p.rh, len: u });
+        let mut i = 0;
+        while i < u {
+            let h = S::mul(part(5, i), get::<S>(p.rh, i, u));
+            put::<S>(p.tape, i, u, h);
+            put::<S>(p.h, i, u, h);
             i += S::LANES;
         }
     }
@@ -257,10 +317,11 @@ pub(super) struct Backward {
     pub(super) before: *const f32,
     /// Gradient to the state of this step; null for none.
     pub(super) gh: *const f32,
-    /// Gradient to the state from the step after, read and replaced.
+    /// Gradient to the state from the step after, read and replaced. The product of this step's gradients with the
+    /// recurrent kernel is added to it afterwards.
     pub(super) carry: *mut f32,
-    /// More of it, added to it: the product of this cell's gradients with the recurrent kernel.
-    pub(super) product: *const f32,
+    /// What the memory of `lstm` gives: the activation of it.
+    pub(super) y: *const f32,
     /// Gradient to the memory from the step after, read and replaced (`lstm`).
     pub(super) carry_c: *mut f32,
     /// Gradients to the recurrent products: G parts; 2 parts for the gates of `gru`.
@@ -273,13 +334,24 @@ pub(super) struct Backward {
     pub(super) gxw: *mut f32,
 }
 
+/// Calls a function with the kinds of activations. The common ones are constants to it, so that slopes are but two
+/// operations without a branch.
+macro_rules! with_kinds {
+    ($p:ident, $f:expr) => {
+        match ($p.inner, $p.outer) {
+            (CellActivation::Sigmoid, CellActivation::Tanh) => $f($p, CellActivation::Sigmoid, CellActivation::Tanh),
+            (inner, outer) => $f($p, inner, outer),
+        }
+    };
+}
+
 impl Backward {
     /// The gradient to the state.
     #[inline(always)]
     unsafe fn state<S: Simd>(&self, i: usize) -> S::V {
         // SAFETY: as above.
         unsafe {
-            let g = S::add(get::<S>(self.carry, i, self.u), get::<S>(self.product, i, self.u));
+            let g = get::<S>(self.carry, i, self.u);
             if self.gh.is_null() { g } else { S::add(g, get::<S>(self.gh, i, self.u)) }
         }
     }
@@ -293,6 +365,12 @@ multiversion! {
 #[inline(always)]
 unsafe fn gru_candidate_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, gru_candidate_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn gru_candidate_back_of<S: Simd>(p: &Backward, inner: CellActivation, outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
         let one = S::splat(1.0);
@@ -305,7 +383,7 @@ unsafe fn gru_candidate_back<S: Simd>(p: &Backward) {
             let dn = S::mul(dh, S::sub(one, z));
             let mut slopes = [z, new];
             for (k, v) in slopes.iter_mut().enumerate() {
-                *v = slope::<S>(if k == 0 { p.inner } else { p.outer }, *v);
+                *v = slope::<S>(if k == 0 { inner } else { outer }, *v);
             }
             let (az, an) = (S::mul(dz, slopes[0]), S::mul(dn, slopes[1]));
             put::<S>(p.gxw, i, u, az);
@@ -326,13 +404,19 @@ multiversion! {
 #[inline(always)]
 unsafe fn gru_reset_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, gru_reset_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn gru_reset_back_of<S: Simd>(p: &Backward, inner: CellActivation, _outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
         let mut i = 0;
         while i < u {
             let (r, drh) = (get::<S>(p.tape.add(2 * u), i, u), get::<S>(p.drh, i, u));
             let dr = S::mul(drh, get::<S>(p.before, i, u));
-            let ar = S::mul(dr, slope::<S>(p.inner, r));
+            let ar = S::mul(dr, slope::<S>(inner, r));
             put::<S>(p.gxw.add(u), i, u, ar);
             put::<S>(p.da.add(u), i, u, ar);
             put::<S>(p.carry, i, u, S::add(get::<S>(p.carry, i, u), S::mul(drh, r)));
@@ -349,6 +433,12 @@ multiversion! {
 #[inline(always)]
 unsafe fn gru_after_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, gru_after_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn gru_after_back_of<S: Simd>(p: &Backward, inner: CellActivation, outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
         let one = S::splat(1.0);
@@ -361,7 +451,7 @@ unsafe fn gru_after_back<S: Simd>(p: &Backward) {
             let dn = S::mul(dh, S::sub(one, z));
             let mut slopes = [new, r, z];
             for (k, v) in slopes.iter_mut().enumerate() {
-                *v = slope::<S>(if k == 0 { p.outer } else { p.inner }, *v);
+                *v = slope::<S>(if k == 0 { outer } else { inner }, *v);
             }
             let an = S::mul(dn, slopes[0]);
             let dr = S::mul(an, product);
@@ -387,18 +477,23 @@ multiversion! {
 #[inline(always)]
 unsafe fn lstm_back<S: Simd>(p: &Backward) {
     // SAFETY: as above.
+    unsafe { with_kinds!(p, lstm_back_of::<S>) }
+}
+
+#[inline(always)]
+unsafe fn lstm_back_of<S: Simd>(p: &Backward, inner: CellActivation, outer: CellActivation) {
+    // SAFETY: as above.
     unsafe {
         let u = p.u;
-        let zero = S::splat(0.0);
         let mut i = 0;
         while i < u {
             let part = |k: usize| get::<S>(p.tape.add(k * u), i, u);
-            let (c, input, forget, new, output) = (part(1), part(2), part(3), part(4), part(5));
+            let (input, forget, new, output) = (part(2), part(3), part(4), part(5));
             let dh = p.state::<S>(i);
-            let y = activate::<S>(p.outer, c);
+            let y = get::<S>(p.y, i, u);
             let mut slopes = [input, forget, new, output, y];
             for (k, v) in slopes.iter_mut().enumerate() {
-                *v = slope::<S>(if k == 2 || k == 4 { p.outer } else { p.inner }, *v);
+                *v = slope::<S>(if k == 2 || k == 4 { outer } else { inner }, *v);
             }
             let through = S::mul(S::mul(dh, output), slopes[4]);
             let dc = S::add(get::<S>(p.carry_c, i, u), through);
@@ -412,7 +507,6 @@ unsafe fn lstm_back<S: Simd>(p: &Backward) {
                 put::<S>(p.da.add(k * u), i, u, v);
             }
             put::<S>(p.carry_c, i, u, S::mul(dc, forget));
-            put::<S>(p.carry, i, u, zero);
             i += S::LANES;
         }
     }

@@ -1,9 +1,11 @@
 //! A recurrent layer forwards. In: xw `[n,t,G·u]`, recurrent kernel, bias. Out: the tape `[n,t,K·u]`.
 
-use super::cells::{Forward, gru_after_for, gru_gates_for, gru_state_for, lstm_for};
-use super::{Bump, Products, ROWS, Rnn, split_columns};
-use crate::cpu::gemm::Epilogue;
-use crate::cpu::par::{Par, Shared, run_tasks, serial};
+use super::cells::{
+    Activation, Forward, activation_for, ask_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for,
+};
+use super::product::{StepProduct, StepRows, padded};
+use super::{Bump, Rnn, SLACK};
+use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Io, Level, LibKernel, Scratch};
 use crate::plan::RnnCell;
 
@@ -11,9 +13,10 @@ use crate::plan::RnnCell;
 pub(crate) struct Forwards {
     rnn: Rnn,
     /// State by recurrent kernel: all gates, or the first two of `gru`.
-    gates: Products,
+    gates: StepProduct,
     /// r∘h by the candidate's kernel of `gru`.
-    candidate: Products,
+    candidate: StepProduct,
+    activate: unsafe fn(&Activation),
     first: unsafe fn(&Forward),
     second: unsafe fn(&Forward),
 }
@@ -21,10 +24,12 @@ pub(crate) struct Forwards {
 impl Forwards {
     pub(crate) fn new(rnn: Rnn, level: Level) -> Forwards {
         let u = rnn.u;
+        let product = |first, n| StepProduct::new(rnn.rows(), (u, n), first, rnn.gates * u, false, level);
         Forwards {
             rnn,
-            gates: Products::new(&rnn, rnn.plain(), u, false, level),
-            candidate: Products::new(&rnn, if rnn.cell == RnnCell::Gru { u } else { 0 }, u, false, level),
+            gates: product(0, rnn.plain()),
+            candidate: product(rnn.plain(), rnn.other()),
+            activate: activation_for(level),
             first: match rnn.cell {
                 RnnCell::Gru => gru_gates_for(level),
                 RnnCell::GruAfter => gru_after_for(level),
@@ -34,66 +39,94 @@ impl Forwards {
         }
     }
 
-    /// Floats of each worker: h, c, r∘h, the candidate's product, the gates' product, workspace.
+    /// Floats that all workers share: the packed kernel.
+    fn shared(&self) -> usize {
+        SLACK + self.gates.len() + self.candidate.len()
+    }
+
+    /// Floats of each worker: h, c, r∘h, the candidate's product, the gates' product, zeros.
     fn local(&self) -> usize {
-        let rnn = &self.rnn;
-        ROWS * (4 * rnn.u + rnn.plain()) + self.gates.workspace().max(self.candidate.workspace())
+        let (u, plain) = (self.rnn.u, self.rnn.plain());
+        self.rnn.rows() * (4 * padded(u) + padded(plain)) + padded(u)
     }
 }
 
 impl LibKernel for Forwards {
     fn scratch(&self) -> Scratch {
-        Scratch { shared: self.rnn.split_len() * 4, local: self.local() * 4 }
+        Scratch { shared: self.shared() * 4, local: self.local() * 4 }
     }
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let rnn = &self.rnn;
-        let (u, gru) = (rnn.u, rnn.cell == RnnCell::Gru);
+        let (u, gru, most) = (rnn.u, rnn.cell == RnnCell::Gru, rnn.rows());
         let (xw, kernel, tape) = (io.bufs[0], io.bufs[1], io.bufs[io.bufs.len() - 1]);
-        let bias = (rnn.cell == RnnCell::GruAfter).then(|| io.bufs[2].cast_const());
-        let (mut left, mut right) = (kernel, kernel);
-        if gru {
-            (left, right) = (io.scratch, io.scratch.wrapping_add(2 * u * u));
-            // SAFETY: the recurrent kernel is `[u, 3u]`; the shared scratch memory holds both parts.
-            unsafe { split_columns(par, kernel, u, (2 * u, u), (left, right)) };
+        let bias = if rnn.cell == RnnCell::GruAfter { io.bufs[2].cast_const() } else { std::ptr::null() };
+        let mut bump = Bump::new(io.scratch);
+        let (left, right) = (bump.take(self.gates.len()), bump.take(self.candidate.len()));
+        if rnn.t > 1 {
+            // SAFETY: the recurrent kernel is `[u, G·u]`; the shared scratch memory holds both parts.
+            unsafe {
+                self.gates.pack(par, kernel, left);
+                self.candidate.pack(par, kernel, right);
+            }
         }
-        let pointers = Shared((xw, left, right, bias, tape, io.scratch.wrapping_add(rnn.split_len())));
-        run_tasks(par, rnn.n.div_ceil(ROWS), &|task, worker| {
+        let pointers = Shared((xw, left, right, bias, tape, bump.0));
+        run_tasks(par, rnn.n.div_ceil(most), &|task, worker| {
             let (xw, left, right, bias, tape, scratch) = pointers.get();
-            let (first, rows) = (task * ROWS, ROWS.min(rnn.n - task * ROWS));
+            let (first, rows) = (task * most, most.min(rnn.n - task * most));
+            let (step, wide) = (padded(u), padded(rnn.plain()));
             let mut bump = Bump(scratch.wrapping_add(worker * self.local()));
-            let (h, c, rh) = (bump.take(ROWS * u), bump.take(ROWS * u), bump.take(ROWS * u));
-            let (candidate, hu) = (bump.take(ROWS * u), bump.take(ROWS * rnn.plain()));
-            let work = bump.0;
+            let [h, c, rh, candidate] = std::array::from_fn(|_| bump.take(most * step));
+            let (hu, zeros) = (bump.take(most * wide), bump.take(step));
             // SAFETY: rows `first..first + rows` of every buffer and this worker's scratch memory; tasks have different
             // rows.
             unsafe {
-                h.write_bytes(0, rows * u);
-                c.write_bytes(0, rows * u);
-                let epilogue = Epilogue { bias, relu: false };
-                let product = |p: &Products, e: &Epilogue, a, b, to| {
-                    p.of(rows).run_fused(&serial, e, &Io { bufs: &[a, b, to], scratch: work });
+                // The state before the first step is 0, and so are its products.
+                for (p, len) in [(h, rows * step), (c, rows * step), (candidate, rows * step), (zeros, step)] {
+                    p.write_bytes(0, len);
+                }
+                for r in 0..rows {
+                    match bias.is_null() {
+                        true => hu.add(r * wide).write_bytes(0, rnn.plain()),
+                        false => hu.add(r * wide).copy_from_nonoverlapping(bias, rnn.plain()),
+                    }
+                }
+                let multiply = |p: &StepProduct, packed, a, (c, c_step), bias| {
+                    p.run(packed, &StepRows { rows, a, a_step: step, c, c_step, bias, add: false });
                 };
-                for t in (0..rnn.t).map(|i| rnn.at(i)) {
+                for i in 0..rnn.t {
                     let row = |r: usize| {
-                        let at = (first + r) * rnn.t + t;
+                        let at = (first + r) * rnn.t + rnn.at(i);
                         Forward {
                             u,
                             inner: rnn.inner,
                             outer: rnn.outer,
+                            activate: self.activate,
                             xw: xw.add(at * rnn.gates * u),
-                            hu: hu.add(r * rnn.plain()),
-                            candidate: candidate.add(r * u),
-                            h: h.add(r * u),
-                            c: c.add(r * u),
-                            rh: rh.add(r * u),
+                            hu: hu.add(r * wide),
+                            candidate: candidate.add(r * step),
+                            h: h.add(r * step),
+                            c: c.add(r * step),
+                            rh: rh.add(r * step),
+                            zeros,
                             tape: tape.add(at * rnn.parts * u),
                         }
                     };
-                    product(&self.gates, &epilogue, h, left, hu);
-                    (0..rows).for_each(|r| (self.first)(&row(r)));
+                    if i > 0 {
+                        multiply(&self.gates, left, h, (hu, wide), bias);
+                    }
+                    for r in 0..rows {
+                        (self.first)(&row(r));
+                        if i + 1 < rnn.t {
+                            let at = (first + r) * rnn.t + rnn.at(i + 1);
+                            ask_for(xw.wrapping_add(at * rnn.gates * u), rnn.gates * u);
+                            ask_for(tape.wrapping_add(at * rnn.parts * u), rnn.parts * u);
+                        }
+                    }
                     if gru {
-                        product(&self.candidate, &Epilogue::default(), rh, right, candidate);
+                        if i > 0 {
+                            multiply(&self.candidate, right, rh, (candidate, step), std::ptr::null());
+                        }
                         (0..rows).for_each(|r| (self.second)(&row(r)));
                     }
                 }

@@ -175,7 +175,9 @@ fn tapes_follow_the_definitions() {
 #[test]
 fn gradients_follow_finite_differences() {
     let smooth = [CellActivation::Sigmoid, CellActivation::Tanh, CellActivation::Softplus, CellActivation::Selu];
-    for (case, (n, t, u)) in [(1, 1, 1), (2, 4, 3), (17, 2, 2), (1, 3, 9), (3, 1, 7)].into_iter().enumerate() {
+    for (case, (n, t, u)) in
+        [(1, 1, 1), (2, 4, 3), (17, 2, 2), (1, 3, 9), (3, 1, 7), (7, 2, 4), (33, 2, 3)].into_iter().enumerate()
+    {
         for cell in CELLS {
             for of in [RnnGradOf::States, RnnGradOf::Final] {
                 let (inner, outer) = (smooth[case % 4], smooth[(case + 1) % 4]);
@@ -196,6 +198,82 @@ fn gradients_follow_finite_differences() {
                     let gb = layer.differences(|l| &mut l.bias, &wide(&g), of);
                     let call = LibCall::RnnGradBias(geometry);
                     check(&call, &syms, &[&tape, &inner_gradient], &gb, &scale(&gb), 3e-5);
+                }
+            }
+        }
+    }
+}
+
+/// Batches that are cut into tasks in different ways, and steps enough for several pieces of the inner index.
+#[test]
+fn weight_gradients_follow_the_definition() {
+    for (n, t, u) in [(1, 2, 1), (3, 1, 5), (7, 60, 3), (17, 26, 9), (33, 25, 19), (2, 4, 70)] {
+        for cell in CELLS {
+            for reverse in [false, true] {
+                let layer = Layer::new(cell, CellActivation::Sigmoid, CellActivation::Tanh, reverse, n, t, u);
+                let (gates, parts) = (cell.gates() as usize, cell.parts() as usize);
+                let (tape, gxw) = (values(n * t * parts * u, 4), values(n * t * gates * u, 5));
+                let (mut want, mut scale) = (vec![0.0; u * gates * u], vec![0.0; u * gates * u]);
+                for (row, step) in (0..n).flat_map(|row| (1..t).map(move |step| (row, step))) {
+                    let place = |step: usize| row * t + if reverse { t - 1 - step } else { step };
+                    let part = |at: usize, p: usize, k: usize| f64::from(tape[(at * parts + p) * u + k]);
+                    let (at, before) = (place(step), place(step - 1));
+                    for (j, c) in (0..u).flat_map(|j| (0..gates * u).map(move |c| (j, c))) {
+                        let (candidate, k) = (c >= 2 * u, c % u);
+                        let term = part(before, 0, j)
+                            * f64::from(gxw[at * gates * u + c])
+                            * match cell {
+                                RnnCell::Gru if candidate => part(at, 2, j),
+                                RnnCell::GruAfter if candidate => part(at, 1, k),
+                                _ => 1.0,
+                            };
+                        want[j * gates * u + c] += term;
+                        scale[j * gates * u + c] += term.abs();
+                    }
+                }
+                check(&LibCall::RnnGradWeight(layer.g), &[n as u64], &[&tape, &gxw], &want, &scale, 1e-6);
+            }
+        }
+    }
+}
+
+/// A row has the same bits whatever batch it is in, hence whatever task and tile, and whatever the number of threads.
+#[test]
+fn rows_do_not_depend_on_their_neighbours() {
+    let (t, u) = (3, 37);
+    let mut pools: Vec<Pool> = [1, 2, 4].into_iter().map(|t| Pool::new(t).expect("threads")).collect();
+    for cell in CELLS {
+        let (gates, parts) = (cell.gates() as usize, cell.parts() as usize);
+        let most = 33;
+        let layer = |n| Layer::new(cell, CellActivation::Sigmoid, CellActivation::Tanh, true, n, t, u);
+        let whole = layer(most);
+        let (xw, w, bias) = (narrow(&whole.xw), narrow(&whole.w), narrow(&whole.bias));
+        let g = values(most * t * u, 9);
+        for level in Level::available() {
+            let mut both = |pool: usize, n: usize, from: usize| {
+                let geometry = layer(n).g;
+                let rows = |x: &[f32], len: usize| x[from * len..(from + n) * len].to_vec();
+                let (xw, g, syms) = (rows(&xw, t * gates * u), rows(&g, t * u), [n as u64]);
+                let mut inputs: Vec<&[f32]> = vec![&xw, &w];
+                if cell == RnnCell::GruAfter {
+                    inputs.push(&bias);
+                }
+                let pool = &mut pools[pool];
+                let tape = run(&LibCall::Rnn(geometry), &syms, level, pool, &inputs);
+                let call = LibCall::RnnGrad(geometry, RnnGradOf::States);
+                let gxw = run(&call, &syms, level, pool, &[&tape, &w, &g]);
+                (tape, gxw)
+            };
+            let alone: Vec<_> = (0..most).map(|row| both(0, 1, row)).collect();
+            let bits = |x: &[f32]| x.iter().map(|x| x.to_bits()).collect::<Vec<u32>>();
+            for n in [1, 3, 7, 8, 17, 33] {
+                for pool in 0..3 {
+                    let (tape, gxw) = both(pool, n, 0);
+                    for (row, (tape_alone, gxw_alone)) in alone.iter().enumerate().take(n) {
+                        let same = bits(&tape[row * t * parts * u..][..t * parts * u]) == bits(tape_alone)
+                            && bits(&gxw[row * t * gates * u..][..t * gates * u]) == bits(gxw_alone);
+                        assert!(same, "{level}, {cell:?}: row {row} of {n} differs from the row alone");
+                    }
                 }
             }
         }

@@ -1,72 +1,144 @@
 //! Gradients of a recurrent layer to its recurrent kernel and bias: one product over all steps and rows, and column sums.
-//! In: the tape and gxw. Out: `[u,G·u]`, `[G·u]`. Sums run over rows in a fixed order.
+//! In: the tape and gxw. Out: `[u,G·u]`, `[G·u]`. Sums run over rows and steps in a fixed order.
+//!
+//! The product is that of the states before each step, transposed, with the gradients of the step. Both are packed from
+//! where they lie: the states into panels of as many units as a register tile has rows, once for all; the gradients by
+//! each task for its columns. The first step of a row has no state before it and is left out.
 
-use super::{Bump, Rnn, split_columns};
-use crate::cpu::gemm::{Problem, Product};
+use std::ops::Range;
+
+use super::product::ONE_SEGMENT;
+use super::{Bump, Rnn, SLACK};
+use crate::cpu::gemm::{Kernels, Tile, even, kernels};
 use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Io, Level, LibKernel, Scratch};
 use crate::plan::RnnCell;
 
+/// Columns of the result that one task computes.
+const PIECE: usize = 64;
+/// Most inner indices between two additions to the result.
+const DEPTH: usize = 384;
+/// Floats of states that stay in the second-level cache meanwhile.
+const RESIDENT: usize = 64 << 10;
+/// Steps whose states are packed at once: the tape's rows may all fall into one set of a cache.
+const BURST: usize = 8;
+/// Most columns that are packed at once, in steps of panels.
+const BAND: usize = 64;
+
 /// Gradient to the recurrent kernel.
 pub(crate) struct WeightGradient {
     rnn: Rnn,
-    /// Transposed states before each step by the gradients of all gates, or of the first two of `gru`.
-    gates: Product,
-    /// Transposed r∘h by the candidate's gradients of `gru`.
-    candidate: Product,
+    ker: &'static Kernels,
+    /// Rows of a tile: units of a panel.
+    pr: usize,
+    /// Inner indices: steps with a state before them, of all rows.
+    k: usize,
+    /// Most of them at a time.
+    depth: usize,
 }
 
 impl WeightGradient {
     pub(crate) fn new(rnn: Rnn, level: Level) -> WeightGradient {
-        let (u, k) = (rnn.u, rnn.n * rnn.t);
-        let product = |n| Product::new(Problem { batch: 1, m: u, n, k, ta: true, tb: false }, level);
-        let candidate = if rnn.cell == RnnCell::Gru { u } else { 0 };
-        WeightGradient { rnn, gates: product(rnn.plain()), candidate: product(candidate) }
+        let (ker, k) = (kernels(level), rnn.n * rnn.t.saturating_sub(1));
+        let depth = even(k, (RESIDENT / rnn.u.max(1)).clamp(DEPTH / 4, DEPTH));
+        WeightGradient { rnn, ker, pr: even(rnn.u, ker.mr), k, depth }
     }
 
-    /// Floats that all tasks share, besides those of the products: states before each step, then what the cell needs.
-    fn shared(&self) -> usize {
-        let (u, cells) = (self.rnn.u, self.rnn.n * self.rnn.t);
-        cells * u
-            + match self.rnn.cell {
-                // r∘h, both halves of gxw, both halves of the result.
-                RnnCell::Gru => 4 * cells * u + 3 * u * u,
-                // Gradients to the recurrent products.
-                RnnCell::GruAfter => 3 * cells * u,
-                RnnCell::Lstm => 0,
-            }
+    /// Floats of a panel of states; copies may write some beyond it.
+    fn panel(&self) -> usize {
+        (self.k * self.pr + SLACK).next_multiple_of(16)
     }
 
-    /// Writes the states before each step, and what comes from them and the tape.
-    unsafe fn gather(&self, par: &Par<'_>, tape: *const f32, gxw: *const f32, states: *mut f32, more: *mut f32) {
-        let Rnn { n, t, u, parts, cell, .. } = self.rnn;
-        let pointers = Shared((tape, gxw, states, more));
-        run_tasks(par, n, &|row, _| {
-            let (tape, gxw, states, more) = pointers.get();
-            for i in 0..t {
-                let at = row * t + self.rnn.at(i);
-                // SAFETY: step `at` of each buffer; tasks have different rows.
+    /// Floats of all states.
+    fn states(&self) -> usize {
+        self.rnn.u.div_ceil(self.pr) * self.panel()
+    }
+
+    /// Matrices of states: those before each step, and r∘h for the candidate of `gru`.
+    fn lefts(&self) -> usize {
+        if self.rnn.cell == RnnCell::Gru { 2 } else { 1 }
+    }
+
+    /// Floats of each worker: gradients of some steps.
+    fn local(&self) -> usize {
+        self.depth * PIECE.max(self.ker.nr())
+    }
+
+    /// Calls `f` with runs of inner indices that belong to one row of the batch: the first of them, and the row and step
+    /// (by place in the sequence) of the state; the gradient's step is the next one, or the one before if `reverse`.
+    fn runs(&self, k: Range<usize>, most: usize, mut f: impl FnMut(Range<usize>, usize)) {
+        let per_row = self.rnn.t - 1;
+        let mut p = k.start;
+        while p < k.end {
+            let (row, step) = (p / per_row, p % per_row);
+            let len = most.min(k.end - p).min(per_row - step);
+            f(p..p + len, row * self.rnn.t + step);
+            p += len;
+        }
+    }
+
+    /// Packs the states, or r∘h.
+    unsafe fn pack_states(&self, par: &Par<'_>, tape: *const f32, reset: bool, to: *mut f32) {
+        let Rnn { u, parts, reverse, .. } = self.rnn;
+        let (ker, pr) = (self.ker, self.pr);
+        let band = (BAND / pr).max(1) * pr;
+        let pointers = Shared((tape, to));
+        let (state, step) = if reverse { (1, 0) } else { (0, 1) };
+        run_tasks(par, u.div_ceil(band), &|task, _| {
+            let (tape, to) = pointers.get();
+            let columns = task * band..u.min((task + 1) * band);
+            let mut products = [0.0_f32; BURST * BAND];
+            self.runs(0..self.k, BURST, |p, at| {
+                // SAFETY: the tape has these steps; tasks pack different panels.
                 unsafe {
-                    let h = std::slice::from_raw_parts_mut(states.add(at * u), u);
-                    match i {
-                        0 => h.fill(0.0),
-                        _ => {
-                            let before = row * t + self.rnn.at(i - 1);
-                            h.copy_from_slice(std::slice::from_raw_parts(tape.add(before * parts * u), u));
+                    let (mut from, mut stride) = (tape.add((at + state) * parts * u + columns.start), parts * u);
+                    if reset {
+                        let r = tape.add(((at + step) * parts + 2) * u + columns.start);
+                        for i in 0..p.len() {
+                            for j in 0..columns.len() {
+                                products[i * BAND + j] = *from.add(i * stride + j) * *r.add(i * stride + j);
+                            }
                         }
+                        (from, stride) = (products.as_ptr(), BAND);
                     }
-                    let part = |k: usize| std::slice::from_raw_parts(tape.add((at * parts + k) * u), u);
-                    match cell {
-                        RnnCell::Gru => {
-                            let to = std::slice::from_raw_parts_mut(more.add(at * u), u);
-                            to.iter_mut().zip(h.iter().zip(part(2))).for_each(|(y, (h, r))| *y = r * h);
+                    for c in columns.clone().step_by(pr) {
+                        let panel = to.add(c / pr * self.panel() + p.start * pr);
+                        let width = pr.min(columns.end - c);
+                        (ker.copy)(from.add(c - columns.start), stride, p.len(), width, panel, pr);
+                    }
+                }
+            });
+        });
+    }
+
+    /// Packs the gradients of some steps at some columns.
+    unsafe fn pack_gradients(
+        &self,
+        tape: *const f32,
+        gxw: *const f32,
+        k: Range<usize>,
+        columns: Range<usize>,
+        to: *mut f32,
+    ) {
+        let Rnn { u, gates, parts, cell, reverse, .. } = self.rnn;
+        let (ker, nr) = (self.ker, self.ker.nr());
+        let step = usize::from(!reverse);
+        let reset = cell == RnnCell::GruAfter && columns.start >= 2 * u;
+        self.runs(k.clone(), k.len(), |p, at| {
+            for (panel, c) in columns.clone().step_by(nr).enumerate() {
+                let width = nr.min(columns.end - c);
+                // SAFETY: the caller vouches for the buffers; the step is one of the row's.
+                unsafe {
+                    let to = to.add((panel * k.len() + p.start - k.start) * nr);
+                    (ker.copy)(gxw.add((at + step) * gates * u + c), gates * u, p.len(), width, to, nr);
+                    if reset {
+                        // The product was multiplied by r afterwards.
+                        let r = tape.add(((at + step) * parts + 1) * u + c - 2 * u);
+                        for i in 0..p.len() {
+                            for j in 0..width {
+                                *to.add(i * nr + j) *= *r.add(i * parts * u + j);
+                            }
                         }
-                        RnnCell::GruAfter => {
-                            let to = std::slice::from_raw_parts_mut(more.add(at * 3 * u), 3 * u);
-                            to.copy_from_slice(std::slice::from_raw_parts(gxw.add(at * 3 * u), 3 * u));
-                            to[2 * u..].iter_mut().zip(part(1)).for_each(|(y, r)| *y *= r);
-                        }
-                        RnnCell::Lstm => {}
                     }
                 }
             }
@@ -76,44 +148,74 @@ impl WeightGradient {
 
 impl LibKernel for WeightGradient {
     fn scratch(&self) -> Scratch {
-        let (a, b) = (self.gates.scratch(), self.candidate.scratch());
-        Scratch { shared: self.shared() * 4 + a.shared.max(b.shared), local: a.local.max(b.local) }
+        Scratch { shared: (SLACK + self.lefts() * self.states()) * 4, local: self.local() * 4 }
     }
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
-        let Rnn { n, t, u, cell, .. } = self.rnn;
+        let Rnn { u, gates, .. } = self.rnn;
         let (tape, gxw, out) = (io.bufs[0], io.bufs[1], io.bufs[2]);
-        let cells = n * t;
-        let mut bump = Bump(io.scratch);
-        let states = bump.take(cells * u);
-        let work = io.scratch.wrapping_add(self.shared());
-        // SAFETY: the scratch memory is laid out as `shared` counts it; the products have these sizes.
+        let (ker, nr, pr) = (self.ker, self.ker.nr(), self.pr);
+        if self.k == 0 {
+            // SAFETY: the result is `[u,G·u]`.
+            unsafe { out.write_bytes(0, u * gates * u) };
+            return;
+        }
+        let mut bump = Bump::new(io.scratch);
+        let states = bump.take(self.states());
+        let mut products = states;
+        // SAFETY: the scratch memory is laid out as `scratch` counts it.
         unsafe {
-            match cell {
-                RnnCell::Gru => {
-                    let rh = bump.take(cells * u);
-                    let (left, right) = (bump.take(cells * 2 * u), bump.take(cells * u));
-                    let (a, b) = (bump.take(2 * u * u), bump.take(u * u));
-                    self.gather(par, tape, gxw, states, rh);
-                    split_columns(par, gxw, cells, (2 * u, u), (left, right));
-                    self.gates.run(par, &Io { bufs: &[states, left, a], scratch: work });
-                    self.candidate.run(par, &Io { bufs: &[rh, right, b], scratch: work });
-                    for r in 0..u {
-                        std::ptr::copy_nonoverlapping(a.add(r * 2 * u), out.add(r * 3 * u), 2 * u);
-                        std::ptr::copy_nonoverlapping(b.add(r * u), out.add(r * 3 * u + 2 * u), u);
-                    }
-                }
-                RnnCell::GruAfter => {
-                    let products = bump.take(cells * 3 * u);
-                    self.gather(par, tape, gxw, states, products);
-                    self.gates.run(par, &Io { bufs: &[states, products, out], scratch: work });
-                }
-                RnnCell::Lstm => {
-                    self.gather(par, tape, gxw, states, std::ptr::null_mut());
-                    self.gates.run(par, &Io { bufs: &[states, gxw, out], scratch: work });
-                }
+            self.pack_states(par, tape, false, states);
+            if self.lefts() == 2 {
+                products = bump.take(self.states());
+                self.pack_states(par, tape, true, products);
             }
         }
+        // Columns before and from the candidate of `gru` on differ in what they are multiplied by.
+        let cut = if self.rnn.cell == RnnCell::Lstm { gates * u } else { 2 * u };
+        let piece = PIECE.next_multiple_of(nr);
+        let (before, after) = (cut.div_ceil(piece), (gates * u - cut).div_ceil(piece));
+        let pointers = Shared((tape, gxw, out, states, products, bump.0));
+        run_tasks(par, before + after, &|task, worker| {
+            let (tape, gxw, out, states, products, scratch) = pointers.get();
+            let packed = scratch.wrapping_add(worker * self.local());
+            let (first, end) =
+                if task < before { (task * piece, cut) } else { (cut + (task - before) * piece, gates * u) };
+            let columns = first..end.min(first + piece);
+            let left = if task < before { states } else { products };
+            for start in (0..self.k).step_by(self.depth) {
+                let k = start..self.k.min(start + self.depth);
+                // SAFETY: tasks have different columns, and workers their own memory.
+                unsafe { self.pack_gradients(tape, gxw, k.clone(), columns.clone(), packed) };
+                for (panel, c) in columns.clone().step_by(nr).enumerate() {
+                    let width = nr.min(columns.end - c);
+                    let nv = width.div_ceil(ker.w);
+                    for i in (0..u).step_by(pr) {
+                        // SAFETY: both panels are packed; the tile is one of this task's columns.
+                        unsafe {
+                            let a = left.add(i / pr * self.panel() + start * pr);
+                            ker.tile(pr.min(u - i), nv, false)(&Tile {
+                                a,
+                                segs: ONE_SEGMENT.as_ptr(),
+                                nseg: 1,
+                                seg_len: k.len(),
+                                a_step: pr,
+                                b: packed.add(panel * k.len() * nr),
+                                b_step: nr,
+                                b_skip: 0,
+                                c: out.add(i * gates * u + c),
+                                c_step: gates * u,
+                                tail: width - (nv - 1) * ker.w,
+                                accumulate: start > 0,
+                                bias: std::ptr::null(),
+                                relu: false,
+                                ahead: a.wrapping_add(self.panel()),
+                            });
+                        }
+                    }
+                }
+            }
+        });
     }
 }
 
@@ -135,24 +237,32 @@ impl LibKernel for BiasGradient {
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let Rnn { n, t, u, parts, gates, cell, .. } = self.rnn;
         let cols = gates * u;
+        // From here on the gradient is multiplied by the reset gate.
+        let cut = if cell == RnnCell::GruAfter { 2 * u } else { cols };
+        let before = cut.div_ceil(COLUMNS);
         let pointers = Shared((io.bufs[0], io.bufs[1], io.bufs[2]));
-        run_tasks(par, cols.div_ceil(COLUMNS), &|task, _| {
+        run_tasks(par, before + (cols - cut).div_ceil(COLUMNS), &|task, _| {
             let (tape, gxw, out) = pointers.get();
-            let columns = task * COLUMNS..cols.min((task + 1) * COLUMNS);
+            let (first, end) = if task < before { (0, cut) } else { (cut, cols) };
+            let start = first + (task - if task < before { 0 } else { before }) * COLUMNS;
+            let len = COLUMNS.min(end - start);
             let mut sums = [0.0_f64; COLUMNS];
             for at in 0..n * t {
-                for (sum, c) in sums.iter_mut().zip(columns.clone()) {
-                    // SAFETY: column `c` of step `at`, and the reset gate (part 1) of the same unit.
-                    unsafe {
-                        let g = f64::from(*gxw.add(at * cols + c));
-                        let reset = cell == RnnCell::GruAfter && c >= 2 * u;
-                        *sum += if reset { g * f64::from(*tape.add((at * parts + 1) * u + c - 2 * u)) } else { g };
+                // SAFETY: columns of step `at`, and the reset gate (part 1) of the same units.
+                unsafe {
+                    let g = std::slice::from_raw_parts(gxw.add(at * cols + start), len);
+                    if task < before {
+                        sums.iter_mut().zip(g).for_each(|(sum, g)| *sum += f64::from(*g));
+                    } else {
+                        let r = std::slice::from_raw_parts(tape.add((at * parts + 1) * u + start - cut), len);
+                        let terms = g.iter().zip(r).map(|(g, r)| f64::from(*g) * f64::from(*r));
+                        sums.iter_mut().zip(terms).for_each(|(sum, x)| *sum += x);
                     }
                 }
             }
-            for (sum, c) in sums.iter().zip(columns) {
+            for (i, sum) in sums.iter().enumerate().take(len) {
                 // SAFETY: tasks have different columns.
-                unsafe { *out.add(c) = *sum as f32 };
+                unsafe { *out.add(start + i) = *sum as f32 };
             }
         });
     }

@@ -248,9 +248,18 @@ fn shorten(text: &str) -> String {
 
 /// The bytes of a `.npy` file: row-major little-endian f32.
 pub(crate) fn npy(shape: &[u64], values: &[f32]) -> Vec<u8> {
+    file("<f4", shape, values.iter().map(|v| v.to_le_bytes()))
+}
+
+/// The bytes of a `.npy` file of one axis of whole numbers.
+pub(crate) fn npy_counts(values: &[u32]) -> Vec<u8> {
+    file("<u4", &[values.len() as u64], values.iter().map(|v| v.to_le_bytes()))
+}
+
+fn file(descr: &str, shape: &[u64], values: impl ExactSizeIterator<Item = [u8; 4]>) -> Vec<u8> {
     let sizes: Vec<String> = shape.iter().map(u64::to_string).collect();
     let shape = if sizes.len() == 1 { format!("({},)", sizes[0]) } else { format!("({})", sizes.join(", ")) };
-    let mut header = format!("{{'descr': '<f4', 'fortran_order': False, 'shape': {shape}, }}");
+    let mut header = format!("{{'descr': '{descr}', 'fortran_order': False, 'shape': {shape}, }}");
     // Elements start at a multiple of 64 bytes; the header ends with a line feed.
     let unpadded = NPY_MAGIC.len() + 4 + header.len() + 1;
     header.push_str(&" ".repeat(unpadded.next_multiple_of(64) - unpadded));
@@ -261,7 +270,7 @@ pub(crate) fn npy(shape: &[u64], values: &[f32]) -> Vec<u8> {
     out.extend(u16::try_from(header.len()).unwrap_or(u16::MAX).to_le_bytes());
     out.extend(header.as_bytes());
     for v in values {
-        out.extend(v.to_le_bytes());
+        out.extend(v);
     }
     out
 }

@@ -75,7 +75,11 @@ pub(crate) const KEYS: &[Key] = &[
     Key::new("clip", Ty::Map(CLIP), "limit of the gradients"),
     Key::new("scale_rate", Ty::Text, "column of the data whose mean over a batch multiplies the rate"),
     Key::new("scale_mode", Ty::Word(SCALES), "`linear` (default), or `sqrt` for the root of that mean"),
-    Key::new("accumulate", Ty::Whole(1), "batches whose mean gradient makes one update, 1 by default"),
+    Key::new(
+        "accumulate",
+        Ty::Whole(1),
+        "batches whose mean gradient makes one update, 1 by default; what an epoch leaves over makes one too",
+    ),
 ];
 
 const SCALES: &[&str] = &["linear", "sqrt"];

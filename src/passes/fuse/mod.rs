@@ -10,6 +10,12 @@
 //!   the forward pass.
 //! * A reduction takes in the loop nodes that only it reads.
 //! * Values made of counters and constants alone (dropout masks) are computed again wherever they are read.
+//! * Biases and relus move into the products before them (`epilogue`), cheap views of stored values are computed again
+//!   (`views`), and reductions of one loop's values join it (`join`).
+
+mod epilogue;
+mod join;
+mod views;
 
 use std::collections::BTreeSet;
 
@@ -24,9 +30,9 @@ use crate::ir::op::{Lowering, Op};
 pub enum ClusterKind {
     /// A loop nest over one shape.
     Loop,
-    /// A reduction, with the loop nodes it takes in.
+    /// Reductions over the same axes, with the loop nodes they take in; those may be stored too.
     Reduce,
-    /// A library call.
+    /// A library call, with what it does to its result before storing it.
     Library,
 }
 
@@ -35,8 +41,8 @@ pub enum ClusterKind {
 pub struct Cluster {
     /// What it is.
     pub kind: ClusterKind,
-    /// Its nodes in graph order, repeated generators included; for [`ClusterKind::Reduce`] and
-    /// [`ClusterKind::Library`] the last one is the reduction or call.
+    /// Its nodes in graph order, repeated ones included; for [`ClusterKind::Library`] the first one is the call, then come
+    /// its bias and relu.
     pub nodes: Vec<NodeId>,
     /// The nodes whose values other clusters or results read.
     pub outputs: Vec<NodeId>,
@@ -115,7 +121,14 @@ pub fn clusters(g: &Graph, level: OptLevel) -> Vec<Cluster> {
             }
         }
     }
-    collect(g, &is_loop, &generator, &absorbed, &mut leader)
+    let roots = roots(g);
+    let mut clusters = collect(g, &is_loop, &generator, &absorbed, &mut leader, &roots);
+    if full {
+        epilogue::absorb(g, &roots, &mut clusters);
+        views::recompute(g, &roots, &mut clusters);
+        join::reductions(g, &roots, &mut clusters);
+    }
+    clusters
 }
 
 fn find(leader: &mut [usize], mut i: usize) -> usize {
@@ -198,6 +211,7 @@ fn collect(
     generator: &[bool],
     absorbed: &[Option<NodeId>],
     leader: &mut [usize],
+    roots: &[NodeId],
 ) -> Vec<Cluster> {
     let n = g.nodes.len();
     let mut cluster_of: Vec<Option<usize>> = vec![None; n];
@@ -207,8 +221,7 @@ fn collect(
         clusters.push(Cluster { kind, nodes: Vec::new(), outputs: Vec::new() });
         clusters.len() - 1
     };
-    let roots = roots(g);
-    let needed = needed_as_buffer(g, is_loop, generator, &roots);
+    let needed = needed_as_buffer(g, is_loop, generator, roots);
     for id in g.ids() {
         let i = id.index();
         let node = g.node(id);

@@ -1,6 +1,9 @@
 //! Local simplification: folds constants and rewrites operations to simpler or cheaper ones. Rules point one way and
 //! the right side is never more work than the left. Results keep their type; NaN and infinities keep their meaning
-//! (so `x · 0` stays).
+//! (so `x · 0` stays), save in sums: what is constant along their axes is multiplied once, behind the sum, and deviations
+//! from their own mean add up to 0 (`sums`).
+
+mod sums;
 
 use super::{PassCx, PassError};
 use crate::ir::graph::{Graph, Node, NodeId};
@@ -22,7 +25,7 @@ pub(super) fn run(_cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
             *a = map[a.index()];
         }
         let before = graph.nodes.len();
-        let id = match merge_sums(graph, &node, &new_uses).or_else(|| simplify(graph, &node)) {
+        let id = match sums::merge(graph, &node, &new_uses).or_else(|| simplify(graph, &node)) {
             Some(id) => {
                 changed = true;
                 id
@@ -37,21 +40,6 @@ pub(super) fn run(_cx: &PassCx, graph: &mut Graph) -> Result<bool, PassError> {
         r.value = map[r.value.index()];
     }
     Ok(changed)
-}
-
-/// A reduction of a reduction that nothing else reads is one reduction over the axes of both.
-fn merge_sums(g: &mut Graph, node: &Node, uses: &[u32]) -> Option<NodeId> {
-    let Op::Reduce { op, axes } = &node.op else { return None };
-    let x = node.args[0];
-    let Op::Reduce { op: inner, axes: first } = &g.node(x).op else { return None };
-    if inner != op || uses.get(x.index()) != Some(&1) {
-        return None;
-    }
-    let mut both: Vec<usize> = axes.iter().chain(first).copied().collect();
-    both.sort_unstable();
-    both.dedup();
-    let (op, x) = (*op, g.node(x).args[0]);
-    Some(push(g, Op::Reduce { op, axes: both }, vec![x], node))
 }
 
 fn constant(g: &Graph, id: NodeId) -> Option<f64> {
@@ -84,18 +72,7 @@ fn simplify(g: &mut Graph, node: &Node) -> Option<NodeId> {
             let x = stretched(g, node.args[0]);
             (x != node.args[0]).then(|| push(g, Op::Broadcast, vec![x], node))
         }
-        Op::Reduce { op, axes } => {
-            // Axes of size 1 have nothing to combine.
-            let shape = g.shape(node.args[0]);
-            let real: Vec<usize> = axes.iter().copied().filter(|a| shape[*a] != Dim::ONE).collect();
-            if real.len() == axes.len() {
-                return None;
-            }
-            if real.is_empty() {
-                return Some(node.args[0]);
-            }
-            Some(push(g, Op::Reduce { op: *op, axes: real }, node.args.clone(), node))
-        }
+        Op::Reduce { op, axes } => sums::simplify(g, node, *op, axes),
         Op::Transpose { perm } => {
             if perm.iter().enumerate().all(|(i, p)| i == *p) {
                 return Some(node.args[0]);
@@ -185,6 +162,11 @@ fn map_rules(g: &mut Graph, op: ScalarOp, node: &Node) -> Option<NodeId> {
     };
     if neutral.is_some() {
         return neutral;
+    }
+    // a + a is 2a, which a sum lets out.
+    if op == ScalarOp::Add && node.args[0] == node.args[1] {
+        let two = g.add(Op::Const(2.0), &[], node.layer);
+        return Some(push(g, Op::Map(ScalarOp::Mul), vec![node.args[0], two], node));
     }
     if op == ScalarOp::Mul && (is(1, -1.0) || is(0, -1.0)) {
         let x = node.args[usize::from(is(0, -1.0))];
