@@ -400,11 +400,12 @@ fn compare(what: &str, build: &Build, got: &Answer, want: &Outcome) {
 fn compiled_steps_equal_interpreted_ones() {
     for (name, text) in cases() {
         let reference = compile(name, text, OptLevel::None);
-        for level in [OptLevel::None, OptLevel::Simplify, OptLevel::Full] {
-            let build = compile(name, text, level);
-            for mode in [Mode::Train, Mode::Test, Mode::Infer] {
-                for batch in [1, 3, 32] {
-                    let want = judge(&reference, mode, batch);
+        let levels = [OptLevel::None, OptLevel::Simplify, OptLevel::Full];
+        let builds = levels.map(|level| (level, compile(name, text, level)));
+        for mode in [Mode::Train, Mode::Test, Mode::Infer] {
+            for batch in [1, 3, 32] {
+                let want = judge(&reference, mode, batch);
+                for (level, build) in &builds {
                     for code in [CpuLevel::Baseline, CpuLevel::V3] {
                         if code == CpuLevel::V3 && !Level::available().contains(&Level::Avx2) {
                             continue;
@@ -412,8 +413,8 @@ fn compiled_steps_equal_interpreted_ones() {
                         for cpu in Level::available() {
                             let what =
                                 format!("{name}, {} at {level:?}, batch {batch}, {code}, {}", mode.name(), cpu.name());
-                            let got = execute(&build, mode, batch, code, cpu, 1);
-                            compare(&what, &build, &got, &want);
+                            let got = execute(build, mode, batch, code, cpu, 1);
+                            compare(&what, build, &got, &want);
                         }
                     }
                 }

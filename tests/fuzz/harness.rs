@@ -17,7 +17,7 @@ use proptest::test_runner::{Config, RngAlgorithm, TestRng, TestRunner};
 use crate::tape::Tape;
 
 /// The most CPU time of one call.
-const TIME: Duration = Duration::from_secs(1);
+const TIME: Duration = Duration::from_secs(2);
 
 /// The most memory that one call may hold at a time, in bytes.
 const MEMORY: i64 = 256 << 20;
