@@ -192,6 +192,27 @@ fn the_seed_example_builds_trains_and_predicts() {
 }
 
 #[test]
+fn other_data_is_judged_by_the_classes_of_training() {
+    let p = Place::of("seed");
+    p.write("all.csv", "a,b,kind\n1,2,cat\n2,3,dog\n3,1,\"cow\n\"\n");
+    // One class of three, and a cell that ends with a line break before its quote.
+    p.write("some.csv", "a,b,kind\n3,1,cat\n2,2,cat\n");
+    let model = "model: [{input: {shape: [2], name: x}}, {dense: 3}, {activation: softmax, name: kind}]\n";
+    let rest = "train: {data: [{csv: all.csv}], epochs: 1}\ntest: {provider: {batch_size: 2}}\n\
+                evaluate: {provider: {batch_size: 2}}\nloss: [{target: kind, name: categorical_crossentropy}]\n";
+    p.write("Kurfile.yml", &format!("{model}{rest}"));
+    succeed(&p.kurc(&["train", "Kurfile.yml"]));
+    for command in ["test", "evaluate"] {
+        let out = p.kurc(&[command, "Kurfile.yml", "some.csv"]);
+        succeed(&out);
+        assert!(!stdout(&out).is_empty(), "{command}");
+    }
+    let out = p.kurc(&["train", "Kurfile.yml", "some.csv", "--weights", "other.safetensors"]);
+    assert!(stderr(&out).contains("error[one-class]"), "{}", stderr(&out));
+    assert_eq!(out.status.code(), Some(4));
+}
+
+#[test]
 fn an_executable_can_be_stripped_moved_linked_and_read_only() {
     let p = Place::of("iris");
     p.build(&[]);

@@ -1,9 +1,7 @@
 //! Speed of the library kernels. In: optionally `--threads N`, `--seconds S` and a filter on names. Out: one line per
-//! Speed of the library kernels. In: optionally `--threads N`, `--seconds S` and a filter on names. Out: one line per
-//! kernel and shape: microseconds, FLOP per cycle, GB/s (each buffer counted once), and for products FLOP per cycle of
-//! the `gemm` crate (always on one thread) in the same run. A cycle is what a chain of fused multiply-adds measured in
-//! this run says it is, so the figures hold on a machine whose clock varies. With one thread, time is that of the thread:
-//! what others take of its core does not count.
+//! kernel and shape: microseconds, FLOP per cycle and GB/s (each buffer counted once). A cycle is what a chain of fused
+//! multiply-adds measured in this run says it is, so the figures hold on a machine whose clock varies. With one thread,
+//! time is that of the thread: what others take of its core does not count.
 
 use std::cell::RefCell;
 use std::hint::black_box;
@@ -53,7 +51,7 @@ fn main() {
     drop(pool);
     let mut bench = Bench { pool: Pool::new(options.threads).expect("threads"), options };
     println!("level {}, {} thread(s), {}", bench.options.level, bench.options.threads, cpu::processor_name());
-    println!("{:<34}{:>12}{:>12}{:>8}{:>12}{:>8}", "kernel", "µs", "FLOP/cycle", "GB/s", "gemm crate", "ratio");
+    println!("{:<34}{:>12}{:>12}{:>8}", "kernel", "µs", "FLOP/cycle", "GB/s");
     for s in [64, 128, 256, 512, 1024] {
         bench.matmul(&format!("square {s}"), s, s, s, false, false);
     }
@@ -129,8 +127,8 @@ fn main() {
             pad: [0; 3],
             channels,
         };
-        bench.call(&format!("vgg max pool {side}²×{channels}"), &LibCall::MaxPool(g), None);
-        bench.call(&format!("vgg max pool {side}²×{channels} grad"), &LibCall::MaxPoolGrad(g), None);
+        bench.call(&format!("vgg max pool {side}²×{channels}"), &LibCall::MaxPool(g));
+        bench.call(&format!("vgg max pool {side}²×{channels} grad"), &LibCall::MaxPoolGrad(g));
     }
     for (name, cell, batch, steps, units) in [
         ("char-gru", RnnCell::Gru, 32, 30, 128),
@@ -152,24 +150,24 @@ fn main() {
         };
         let label = |what: &str| format!("rnn {name} {what}");
         let (cells, wide) = ((batch * steps) as usize, (cell.gates() * units) as usize);
-        bench.call(&label("forward"), &LibCall::Rnn(g), None);
+        bench.call(&label("forward"), &LibCall::Rnn(g));
         if batch > 1 {
-            bench.call(&label("grad"), &LibCall::RnnGrad(g, RnnGradOf::States), None);
-            bench.call(&label("grad w"), &LibCall::RnnGradWeight(g), None);
+            bench.call(&label("grad"), &LibCall::RnnGrad(g, RnnGradOf::States));
+            bench.call(&label("grad w"), &LibCall::RnnGradWeight(g));
             // What a plain product of as many multiply-adds takes.
             bench.matmul(&label("plain forward"), cells, wide, units as usize, false, false);
             bench.matmul(&label("plain grad"), cells, units as usize, wide, false, true);
             bench.matmul(&label("plain grad w"), units as usize, wide, cells, true, false);
         }
         if cell == RnnCell::GruAfter {
-            bench.call(&label("grad bias"), &LibCall::RnnGradBias(g), None);
+            bench.call(&label("grad bias"), &LibCall::RnnGradBias(g));
         }
     }
     for (rows, cols) in [(256, 2), (32, 10), (128, 10), (960, 30), (128, 1000)] {
         let rows = Dim::constant(rows);
         let cols = Dim::constant(cols);
         let label = format!("softmax {}x{}", rows.coef(), cols.coef());
-        bench.call(&label, &LibCall::Softmax { rows, cols, log: false }, None);
+        bench.call(&label, &LibCall::Softmax { rows, cols, log: false });
     }
 }
 
@@ -180,50 +178,20 @@ struct Bench {
 
 impl Bench {
     fn convolution(&mut self, name: &str, g: ConvGeometry, input: bool) {
-        self.call(&format!("{name} forward"), &LibCall::ConvForward(g), None);
+        self.call(&format!("{name} forward"), &LibCall::ConvForward(g));
         if input {
-            self.call(&format!("{name} grad x"), &LibCall::ConvGradInput(g), None);
+            self.call(&format!("{name} grad x"), &LibCall::ConvGradInput(g));
         }
-        self.call(&format!("{name} grad w"), &LibCall::ConvGradWeight(g), None);
+        self.call(&format!("{name} grad w"), &LibCall::ConvGradWeight(g));
     }
 
     fn matmul(&mut self, name: &str, m: usize, n: usize, k: usize, ta: bool, tb: bool) {
         let call = LibCall::MatMul { batch: Dim::ONE, m: m.into(), n: n.into(), k: k.into(), ta, tb };
-        let (ars, acs) = if ta { (1, m) } else { (k, 1) };
-        let (brs, bcs) = if tb { (1, k) } else { (n, 1) };
-        let (a, b, mut c) = (vec![0.5_f32; m * k], vec![0.25_f32; k * n], vec![0.0_f32; m * n]);
-        let mut crate_product = || {
-            let (a, b, c) = (black_box(&a), black_box(&b), black_box(&mut c));
-            // SAFETY: the strides describe the three vectors.
-            unsafe {
-                gemm::gemm(
-                    m,
-                    n,
-                    k,
-                    c.as_mut_ptr(),
-                    1,
-                    n as isize,
-                    false,
-                    a.as_ptr(),
-                    acs as isize,
-                    ars as isize,
-                    b.as_ptr(),
-                    bcs as isize,
-                    brs as isize,
-                    0.0,
-                    1.0,
-                    false,
-                    false,
-                    false,
-                    gemm::Parallelism::None,
-                );
-            }
-        };
-        self.call(name, &call, Some(&mut crate_product));
+        self.call(name, &call);
     }
 
-    /// Times a call, its rival and the peak in turns, and prints the best of each.
-    fn call(&mut self, name: &str, call: &LibCall, mut rival: Option<&mut dyn FnMut()>) {
+    /// Times a call and the peak in turns, and prints the best of each.
+    fn call(&mut self, name: &str, call: &LibCall) {
         if !name.contains(&self.options.filter) {
             return;
         }
@@ -239,14 +207,11 @@ impl Bench {
         let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
         // SAFETY: buffers and scratch are as long as the kernel asked for.
         let mut ours = || unsafe { kernel.run(&par, &io) };
-        let (mut best, mut best_rival, mut best_peak) = (f64::MAX, f64::MAX, f64::MAX);
+        let (mut best, mut best_peak) = (f64::MAX, f64::MAX);
         let clock = if self.options.threads == 1 { own } else { wall };
         let start = Instant::now();
         while start.elapsed().as_secs_f64() < self.options.seconds {
             best = best.min(time(clock, &mut ours));
-            if let Some(rival) = &mut rival {
-                best_rival = best_rival.min(time(clock, rival));
-            }
             best_peak = best_peak.min(time(clock, &mut || {
                 black_box(chain());
             }));
@@ -254,11 +219,7 @@ impl Bench {
         // A chain of dependent multiply-adds takes 4 cycles each on every core since Zen 3 and Skylake.
         let cycle = best_peak / (CHAIN as f64 * 4.0);
         let per_cycle = |seconds: f64| flops / (seconds / cycle);
-        print!("{name:<34}{:>12.1}{:>12.2}{:>8.1}", best * 1e6, per_cycle(best), bytes / best / 1e9);
-        if rival.is_some() {
-            print!("{:>12.2}{:>8.2}", per_cycle(best_rival), best_rival / best);
-        }
-        println!();
+        println!("{name:<34}{:>12.1}{:>12.2}{:>8.1}", best * 1e6, per_cycle(best), bytes / best / 1e9);
     }
 }
 

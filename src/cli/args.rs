@@ -103,6 +103,7 @@ impl CompileArgs {
                 _ => OptLevel::Full,
             },
             data: self.shape_data.clone(),
+            spare: None,
             set: self.set.clone(),
             print_after: self.print_after.clone(),
             ..Options::default()

@@ -24,9 +24,14 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
         Ok(l) => l,
         Err(e) => return fail(e.into()),
     };
-    // Data on the command line is what the run will read, so it gives the shapes too.
     let mut options = args.options();
-    options.data = options.data.or_else(|| command.data().map(str::to_owned));
+    let given = command.data().map(str::to_owned);
+    if matches!(command, Command::Train(_)) {
+        options.data = options.data.or(given);
+    } else {
+        // Sizes and classes are those of training, as in an executable: other data may lack a class or the label.
+        options.spare = given;
+    }
     let build = match build::compile(kurfile, args, &options, global) {
         Ok(b) => b,
         Err(status) => return status,

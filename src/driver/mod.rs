@@ -36,6 +36,8 @@ pub struct Options {
     pub targets: Vec<CpuLevel>,
     /// A CSV file to learn shapes from instead of the Kurfile's data.
     pub data: Option<String>,
+    /// A CSV file to learn shapes from where the Kurfile's own data cannot be seen.
+    pub spare: Option<String>,
     /// `KEY=VALUE` overrides of the Kurfile.
     pub set: Vec<String>,
     /// Passes after which the graph is printed.
@@ -48,6 +50,7 @@ impl Default for Options {
             level: OptLevel::Full,
             targets: vec![CpuLevel::V3, CpuLevel::Baseline],
             data: None,
+            spare: None,
             set: Vec::new(),
             print_after: Vec::new(),
         }
@@ -234,8 +237,9 @@ impl<'w> Session<'w> {
     /// All steps as graphs, with the shapes and the inference step.
     fn lower_all(&mut self, kurfile: &Kurfile, options: &Options) -> Result<(Steps, Shapes, Lowered), Stop> {
         let start = Instant::now();
-        let check::Look { mut inputs, trouble, .. } = check::look(kurfile, options.data.as_deref());
-        if inputs.is_empty() && options.data.is_none() {
+        let file = program::shape_file(kurfile, options);
+        let check::Look { mut inputs, trouble, .. } = check::look(kurfile, file);
+        if inputs.is_empty() && file.is_none() {
             inputs.extend(program::fixed_shapes(kurfile));
         }
         let mut findings = Sink::default();
@@ -253,13 +257,13 @@ impl<'w> Session<'w> {
         match trouble {
             Some(e) if hidden => return Err(Stop::Data(e)),
             _ if findings.has_errors() => self.sink.check()?,
-            Some(e) if options.data.is_some() || e.id() != check::MISSING_FILE => return Err(Stop::Data(e)),
+            Some(e) if file.is_some() || e.id() != check::MISSING_FILE => return Err(Stop::Data(e)),
             // The shapes are known without the data; the file may turn up at run time.
             Some(e) => self.sink.push(check::not_seen(&e)),
             None => {}
         }
         let lowered = self.lower_step(kurfile, Mode::Infer, &shapes, &[])?;
-        let found = if seen { program::probe(kurfile, Some(&lowered), options.data.as_deref()) } else { Ok(None) };
+        let found = if seen { program::probe(kurfile, Some(&lowered), file) } else { Ok(None) };
         let data = found.map_err(Stop::Data)?.unwrap_or_default().into_iter().map(|(_, s)| s).collect();
         let steps = self.lower_steps(kurfile, &shapes, &lowered, data, start)?;
         Ok((steps, shapes, lowered))

@@ -8,7 +8,7 @@ use kur_runtime::spec::{
     AccumulateSpec, InputSpec, OutputSpec, PlateauSpec, RateSpec, RunSpec, SectionSpec, SupplierSpec,
 };
 
-use super::{Step, Stop};
+use super::{Options, Step, Stop};
 use crate::diag::SourceMap;
 use crate::ir::kernel::{BufDecl, Kernel, Stmt};
 use crate::lower::model::{Lowered, Mode};
@@ -34,6 +34,12 @@ pub(super) fn section(kurfile: &Kurfile, file: Option<&str>) -> Option<SectionSp
             Some(with_file(found, &all, path))
         }
     }
+}
+
+/// The file that gives the shapes instead of the Kurfile's own data, if any.
+pub(super) fn shape_file<'a>(kurfile: &Kurfile, options: &'a Options) -> Option<&'a str> {
+    let spare = || options.spare.as_deref().filter(|_| !matches!(probe(kurfile, None, None), Ok(Some(_))));
+    options.data.as_deref().or_else(spare)
 }
 
 /// Data that the loss of an output reads instead of a target named like it (kur-reference 5.2).

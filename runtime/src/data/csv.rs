@@ -4,7 +4,9 @@
 //! 6.2). A byte order mark is skipped, CRLF is a line end, blank lines are no rows. Every record handed out has as
 //! many cells as there are column names.
 
-use std::io::{Cursor, Read};
+use std::cell::Cell;
+use std::io::{self, Cursor, Read};
+use std::rc::Rc;
 
 use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 
@@ -34,6 +36,11 @@ pub struct CsvFile {
     line: u64,
     /// Line breaks inside the cells of the current record.
     breaks: u64,
+    /// The last cell of the current record ends with a line break, as one does whose quote is never closed.
+    dangling: bool,
+    quote: u8,
+    /// The last byte of the file that is no line end, as far as it has been read.
+    last: Rc<Cell<u8>>,
     crlf: bool,
     notes: Vec<String>,
 }
@@ -67,14 +74,13 @@ impl CsvFile {
         let sniffed = sniff(&head, spec.delimiter);
         let delimiter = spec.delimiter.unwrap_or(sniffed.delimiter);
         let crlf = head.iter().position(|b| *b == b'\n').is_some_and(|i| i > 0 && head[i - 1] == b'\r');
+        let last = Rc::new(Cell::new(b'\n'));
+        let watched = Watched { inner: Cursor::new(head).chain(input), last: Rc::clone(&last) };
         // A line end after the last line, so that counting lines is the same there.
-        let whole: Box<dyn Read> = Box::new(Cursor::new(head).chain(input).chain(&b"\n"[..]));
-        let reader = ReaderBuilder::new()
-            .has_headers(false)
-            .flexible(true)
-            .delimiter(delimiter)
-            .quote(spec.quote.unwrap_or(sniffed.quote))
-            .from_reader(whole);
+        let whole: Box<dyn Read> = Box::new(watched.chain(&b"\n"[..]));
+        let quote = spec.quote.unwrap_or(sniffed.quote);
+        let reader =
+            ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).quote(quote).from_reader(whole);
         let mut file = CsvFile {
             path,
             reader,
@@ -85,6 +91,9 @@ impl CsvFile {
             row: 0,
             line: 0,
             breaks: 0,
+            dangling: false,
+            quote,
+            last,
             crlf,
             notes: Vec::new(),
         };
@@ -137,12 +146,21 @@ impl CsvFile {
     /// Goes to the next data row; false at the end of the file.
     ///
     /// # Errors
-    /// `csv-ragged`, `csv-not-utf8`, `data-file`.
+    /// `csv-ragged` (for a quote that is never closed too), `csv-not-utf8`, `data-file`.
     pub fn next_row(&mut self) -> Result<bool> {
         if self.pending {
             self.pending = false;
-        } else if !self.read()? {
-            return if self.row == 0 { Err(errors::header_only(&self.path)) } else { Ok(false) };
+        } else {
+            let dangling = self.dangling;
+            if !self.read()? {
+                // A closed cell may end with a line break too, but then the file ends with its quote.
+                if dangling && self.last.get() != self.quote {
+                    // The line was counted as if the row had a line end behind it.
+                    let line = self.line + u64::from(!self.crlf);
+                    return Err(errors::open_quote(errors::cell_place(&self.path, line, self.row, None)));
+                }
+                return if self.row == 0 { Err(errors::header_only(&self.path)) } else { Ok(false) };
+            }
         }
         self.row += 1;
         if self.record.len() != self.names.len() {
@@ -186,8 +204,8 @@ impl CsvFile {
             self.breaks = self.record.iter().map(|c| c.bytes().filter(|b| *b == b'\n').count() as u64).sum();
             // A quote that is never closed runs to the end of the file, where no line end follows the record.
             let ragged = self.record.len() != self.names.len();
-            let open_quote = ragged && self.record.iter().next_back().is_some_and(|c| c.ends_with('\n'));
-            let after_end = u64::from(!self.crlf && !open_quote);
+            self.dangling = self.record.iter().next_back().is_some_and(|c| c.ends_with('\n'));
+            let after_end = u64::from(!self.crlf && !(ragged && self.dangling));
             let last = self.reader.position().line().saturating_sub(after_end);
             self.line = last.saturating_sub(self.breaks).max(1);
         }
@@ -200,6 +218,22 @@ impl CsvFile {
             ErrorKind::Io(cause) => file::read_error(&self.path, &cause),
             other => Error::data("data-file", format!("cannot read `{}`: {other:?}", self.path)),
         }
+    }
+}
+
+/// A reader that remembers the last byte that is no line end.
+struct Watched<R> {
+    inner: R,
+    last: Rc<Cell<u8>>,
+}
+
+impl<R: Read> Read for Watched<R> {
+    fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
+        let len = self.inner.read(buf)?;
+        if let Some(byte) = buf[..len].iter().rev().find(|b| !matches!(b, b'\r' | b'\n')) {
+            self.last.set(*byte);
+        }
+        Ok(len)
     }
 }
 

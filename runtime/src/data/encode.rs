@@ -13,7 +13,8 @@ use crate::spec::{Missing, Normalize};
 /// classes are meaningful in the result.
 ///
 /// # Errors
-/// `csv-text-column` for a column without any number, `not-a-class` for a fraction under a softmax.
+/// `csv-text-column` for a column without any number, `not-a-class` for a fraction under a softmax, `one-class` for a
+/// target with a single one.
 pub fn learn(raw: &RawSource, depth: Depth) -> Result<LearnedSource> {
     let mut columns = Vec::new();
     for column in &raw.columns {
@@ -23,7 +24,15 @@ pub fn learn(raw: &RawSource, depth: Depth) -> Result<LearnedSource> {
             }
             Cells::Numbers(_) => Encoding::Number { subtract: 0.0, divide: 1.0, mean: 0.0 },
             Cells::Undecided(_) => return Err(errors::text_column(&raw.file, &column.name)),
-            Cells::Classes(_, names) => Encoding::Classes { names: class_names(names, raw.softmax_width)? },
+            Cells::Classes(_, names) => {
+                let names = class_names(names, raw.softmax_width)?;
+                if raw.role == Role::Target
+                    && let [class] = names.as_slice()
+                {
+                    return Err(errors::one_class(&raw.file, &column.name, class));
+                }
+                Encoding::Classes { names }
+            }
         };
         columns.push(LearnedColumn { name: column.name.clone(), encoding, missing: raw.missing });
     }

@@ -76,6 +76,22 @@ pub fn ragged(place: Place, found: usize, expected: usize, lines: u64, delimiter
     error.help(format!("cells are separated by `{}`", delimiter.escape_default()))
 }
 
+/// A quote that runs to the end of the file, in a row that has all its cells.
+#[must_use]
+pub fn open_quote(place: Place) -> Error {
+    Error::data("csv-ragged", "the last cell of this row goes on to the end of the file")
+        .at(place)
+        .help("look for a quote that is never closed; a quote inside of a quoted cell is written twice")
+}
+
+/// A target column in which there is nothing to tell apart.
+#[must_use]
+pub fn one_class(file: &str, column: &str, class: &str) -> Error {
+    let place = Place { column: Some(column.to_owned()), ..Place::file(file) };
+    let message = format!("column `{column}` is to be learned, but all its cells are {}", quoted(class));
+    Error::data("one-class", message).at(place).help("rows of at least two classes are needed to tell them apart")
+}
+
 /// An empty cell under `missing: error`.
 #[must_use]
 pub fn missing_cell(place: Place) -> Error {

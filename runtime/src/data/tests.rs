@@ -255,6 +255,18 @@ fn every_defect_has_its_text() {
             "error[csv-ragged]: row has 2 cells, the header has 3 cells\n  --> data.csv:2 (row 1)\n  = help: the row spans several lines: look for a quote that is never closed",
         ),
         (
+            "quote of a last cell that is never closed",
+            Some(2),
+            b"a,y\n1,cat\n3,\"dog\n5,cat\n",
+            "error[csv-ragged]: the last cell of this row goes on to the end of the file\n  --> data.csv:3 (row 2)\n  = help: look for a quote that is never closed; a quote inside of a quoted cell is written twice",
+        ),
+        (
+            "a single class",
+            Some(2),
+            b"a,y\n1,cat\n3,\"cat\"\n",
+            "error[one-class]: column `y` is to be learned, but all its cells are `cat`\n  --> data.csv (column `y`)\n  = help: rows of at least two classes are needed to tell them apart",
+        ),
+        (
             "text in a number column",
             None,
             b"a,b,y\n1,2,3\n4,abc,6\n",

@@ -241,7 +241,11 @@ fn class_weights(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<f64>,
     }
     let item = format!("an item of {what}");
     let all: Vec<_> = items.iter().map(|v| convert::number_in(cx, v, &item, Range::NOT_NEGATIVE)).collect();
-    all.into_iter().collect()
+    let weights: Vec<f64> = all.into_iter().collect::<Result<_, _>>()?;
+    if weights.iter().all(|w| *w == 0.0) {
+        return Err(cx.fail(out_of_range(value, what, "a list in which at least one class counts")));
+    }
+    Ok(weights)
 }
 
 /// `[precision, {top_k: 5}]`: each once, and of the kind that the loss has.

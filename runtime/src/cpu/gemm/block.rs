@@ -93,12 +93,22 @@ const MIDDLE: usize = 1 << 14;
 /// Asks for part `t` of `parts` of the lines of a panel that will be packed.
 fn ask(src: &Source, p: Range<usize>, cols: &Range<usize>, t: usize, parts: usize) {
     let (outer, inner) = if src.trans { (cols.clone(), p) } else { (p, cols.clone()) };
+    if cols.is_empty() {
+        return;
+    }
     let lines = inner.len().div_ceil(LINE);
     let each = (outer.len() * lines).div_ceil(parts);
-    for line in (t * each..outer.len() * lines).take(each) {
-        let at = (outer.start + line / lines) * src.stride + inner.start + line % lines * LINE;
+    let first = t * each;
+    let mut at = (outer.start + first / lines) * src.stride + inner.start;
+    let mut line = first % lines;
+    // A division for each line would take longer than the line.
+    for _ in first..(first + each).min(outer.len() * lines) {
         // SAFETY: a prefetch never faults, and every x86-64 processor has it.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(src.ptr.wrapping_add(at).cast()) };
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(src.ptr.wrapping_add(at + line * LINE).cast()) };
+        line += 1;
+        if line == lines {
+            (line, at) = (0, at + src.stride);
+        }
     }
 }
 
