@@ -10,7 +10,7 @@ use crate::dim::{Dim, DimSum, SymbolTable};
 use crate::spec::RunSpec;
 
 /// Bumped whenever the meaning or encoding of anything in this file or in `spec.rs` changes.
-pub const FORMAT_VERSION: u32 = 3;
+pub const FORMAT_VERSION: u32 = 4;
 
 /// Alignment in bytes of every planned buffer.
 pub const ALIGN: u64 = 64;

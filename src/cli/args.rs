@@ -1,6 +1,7 @@
 //! The command line of kurc.
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use kur_runtime::cli::MOST_SAMPLES;
 use kur_runtime::payload::CpuLevel;
 
 use crate::driver::{Options, STAGES, Stage};
@@ -103,7 +104,7 @@ impl CompileArgs {
                 _ => OptLevel::Full,
             },
             data: self.shape_data.clone(),
-            spare: None,
+            tested: None,
             set: self.set.clone(),
             print_after: self.print_after.clone(),
             ..Options::default()
@@ -247,7 +248,7 @@ pub(super) struct BuildArgs {
     pub(super) report: bool,
     /// Samples per batch in the report; that of the Kurfile when not given.
     #[arg(long, visible_alias = "batch", value_name = "N", requires = "report")]
-    #[arg(value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(value_parser = clap::value_parser!(u64).range(1..=MOST_SAMPLES))]
     pub(super) batch_size: Option<u64>,
     /// Make code for one kind of processor only; both are packed when not given.
     #[arg(long, value_name = "CPU", value_enum)]

@@ -29,8 +29,8 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
     if matches!(command, Command::Train(_)) {
         options.data = options.data.or(given);
     } else {
-        // Sizes and classes are those of training, as in an executable: other data may lack a class or the label.
-        options.spare = given;
+        // It may lack a class, or the label, of what the model was trained on.
+        options.tested = given.filter(|_| options.data.is_none());
     }
     let build = match build::compile(kurfile, args, &options, global) {
         Ok(b) => b,

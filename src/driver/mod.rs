@@ -36,8 +36,8 @@ pub struct Options {
     pub targets: Vec<CpuLevel>,
     /// A CSV file to learn shapes from instead of the Kurfile's data.
     pub data: Option<String>,
-    /// A CSV file to learn shapes from where the Kurfile's own data cannot be seen.
-    pub spare: Option<String>,
+    /// A CSV file that is only tested on; shapes are learned from it too, unless the Kurfile's own data has more classes.
+    pub tested: Option<String>,
     /// `KEY=VALUE` overrides of the Kurfile.
     pub set: Vec<String>,
     /// Passes after which the graph is printed.
@@ -50,7 +50,7 @@ impl Default for Options {
             level: OptLevel::Full,
             targets: vec![CpuLevel::V3, CpuLevel::Baseline],
             data: None,
-            spare: None,
+            tested: None,
             set: Vec::new(),
             print_after: Vec::new(),
         }

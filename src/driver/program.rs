@@ -36,10 +36,17 @@ pub(super) fn section(kurfile: &Kurfile, file: Option<&str>) -> Option<SectionSp
     }
 }
 
-/// The file that gives the shapes instead of the Kurfile's own data, if any.
+/// The file that gives the shapes instead of the Kurfile's own data, if any. A file that is only tested on does unless
+/// the Kurfile's own data shows that it lacks something: the label, some classes, or all sense.
 pub(super) fn shape_file<'a>(kurfile: &Kurfile, options: &'a Options) -> Option<&'a str> {
-    let spare = || options.spare.as_deref().filter(|_| !matches!(probe(kurfile, None, None), Ok(Some(_))));
-    options.data.as_deref().or_else(spare)
+    let Some(tested) = options.tested.as_deref() else { return options.data.as_deref() };
+    let Ok(Some(own)) = probe(kurfile, None, None) else { return Some(tested) };
+    let Ok(Some(other)) = probe(kurfile, None, Some(tested)) else { return None };
+    let less = |(role, shape): &(Role, DataShape)| {
+        let same = other.iter().find(|(_, s)| s.name == shape.name);
+        *role == Role::Target && same.is_none_or(|(_, s)| s.shape.last() < shape.shape.last())
+    };
+    if own.iter().any(less) { None } else { Some(tested) }
 }
 
 /// Data that the loss of an output reads instead of a target named like it (kur-reference 5.2).

@@ -4,6 +4,7 @@
 use std::fmt::Write as _;
 
 use kur_runtime::dim::BATCH;
+use kur_runtime::error::{Error, Exit};
 use kur_runtime::exec::{StepKind, Work, launch_name, step_work, usual_sizes};
 use kur_runtime::plan::{Launch, Plan, Program};
 
@@ -26,11 +27,9 @@ impl Build {
         let mut parts = Vec::new();
         for (step, plan) in steps {
             if let Some(plan) = plan {
-                parts.push(step_report(p, step, plan, batch).map_err(|message| Stop::Internal {
-                    stage: "report".to_owned(),
-                    message,
-                    dump: String::new(),
-                })?);
+                let refuse =
+                    |m| Stop::Data(Error::new(Exit::Run, "no-memory", m).help("take a smaller `--batch-size`"));
+                parts.push(step_report(p, step, plan, batch).map_err(refuse)?);
             }
         }
         Ok(parts.join("\n"))

@@ -22,6 +22,9 @@ use crate::train::engine::Engine;
 use crate::train::stop::Stop;
 use crate::train::{self, TrainOptions};
 
+/// Most samples of a batch: as many as a float counts exactly.
+pub const MOST_SAMPLES: u64 = 1 << 24;
+
 /// Arguments of a produced executable.
 #[derive(Debug, Parser)]
 #[command(
@@ -63,7 +66,7 @@ pub struct ComputeArgs {
     #[arg(long, value_name = "N", value_parser = parse_threads)]
     pub threads: Option<usize>,
     /// Samples per batch [default: that of the Kurfile]
-    #[arg(long, visible_alias = "batch", value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    #[arg(long, visible_alias = "batch", value_name = "N", value_parser = clap::value_parser!(u64).range(1..=MOST_SAMPLES))]
     pub batch_size: Option<u64>,
     /// Print one JSON object a line instead of text
     #[arg(long)]

@@ -171,7 +171,8 @@ pub(crate) unsafe fn sigmoid_of<S: Simd, const N: usize>(mut x: [S::V; N]) -> [S
         let one = S::splat(1.0);
         for i in 0..N {
             let scale = S::power(n[i]);
-            x[i] = S::div(one, S::add(one, S::fma(scale, p[i], scale)));
+            // Not scale · p + scale: beyond 88.4 the scale is infinite and p may be negative.
+            x[i] = S::div(one, S::fma(scale, S::add(one, p[i]), one));
         }
         x
     }
@@ -290,6 +291,12 @@ mod tests {
             let mut y = [1.0; 3];
             sigmoid_all(level, &[-1000.0, f32::NEG_INFINITY, 1000.0], &mut y);
             assert_eq!(y, [0.0, 0.0, 1.0]);
+            // Where e⁻ˣ is no normal number any more the result is tiny, and a number.
+            let x: Vec<f32> = (0..20_000).map(|i| -87.0 - i as f32 * 1e-4).collect();
+            let mut y = vec![f32::NAN; x.len()];
+            sigmoid_all(level, &x, &mut y);
+            let bad = x.iter().zip(&y).find(|(_, y)| !(0.0..1.7e-38).contains(*y));
+            assert_eq!(bad, None, "{level}");
         }
     }
 

@@ -13,7 +13,7 @@ use csv::{ErrorKind, Reader, ReaderBuilder, StringRecord};
 use super::errors;
 use super::file;
 use super::learned::Learned;
-use crate::error::{Error, Result};
+use crate::error::{Error, Place, Result};
 use crate::spec::CsvSpec;
 
 /// Bytes looked at when sniffing.
@@ -38,9 +38,8 @@ pub struct CsvFile {
     breaks: u64,
     /// The last cell of the current record ends with a line break, as one does whose quote is never closed.
     dangling: bool,
-    quote: u8,
-    /// The last byte of the file that is no line end, as far as it has been read.
-    last: Rc<Cell<u8>>,
+    /// Whether the file has an odd number of quotes, as far as it has been read.
+    odd: Rc<Cell<bool>>,
     crlf: bool,
     notes: Vec<String>,
 }
@@ -74,11 +73,11 @@ impl CsvFile {
         let sniffed = sniff(&head, spec.delimiter);
         let delimiter = spec.delimiter.unwrap_or(sniffed.delimiter);
         let crlf = head.iter().position(|b| *b == b'\n').is_some_and(|i| i > 0 && head[i - 1] == b'\r');
-        let last = Rc::new(Cell::new(b'\n'));
-        let watched = Watched { inner: Cursor::new(head).chain(input), last: Rc::clone(&last) };
+        let quote = spec.quote.unwrap_or(sniffed.quote);
+        let odd = Rc::new(Cell::new(false));
+        let watched = Watched { inner: Cursor::new(head).chain(input), quote, odd: Rc::clone(&odd) };
         // A line end after the last line, so that counting lines is the same there.
         let whole: Box<dyn Read> = Box::new(watched.chain(&b"\n"[..]));
-        let quote = spec.quote.unwrap_or(sniffed.quote);
         let reader =
             ReaderBuilder::new().has_headers(false).flexible(true).delimiter(delimiter).quote(quote).from_reader(whole);
         let mut file = CsvFile {
@@ -92,8 +91,7 @@ impl CsvFile {
             line: 0,
             breaks: 0,
             dangling: false,
-            quote,
-            last,
+            odd,
             crlf,
             notes: Vec::new(),
         };
@@ -153,11 +151,13 @@ impl CsvFile {
         } else {
             let dangling = self.dangling;
             if !self.read()? {
-                // A closed cell may end with a line break too, but then the file ends with its quote.
-                if dangling && self.last.get() != self.quote {
+                // A closed cell may end with a line break too, but closed quotes come in pairs.
+                if dangling && self.odd.get() {
                     // The line was counted as if the row had a line end behind it.
                     let line = self.line + u64::from(!self.crlf);
-                    return Err(errors::open_quote(errors::cell_place(&self.path, line, self.row, None)));
+                    let place = errors::cell_place(&self.path, line, self.row, None);
+                    let header = Place { row: None, ..place.clone() };
+                    return Err(errors::open_quote(if self.row == 0 { header } else { place }));
                 }
                 return if self.row == 0 { Err(errors::header_only(&self.path)) } else { Ok(false) };
             }
@@ -203,9 +203,10 @@ impl CsvFile {
         if more {
             self.breaks = self.record.iter().map(|c| c.bytes().filter(|b| *b == b'\n').count() as u64).sum();
             // A quote that is never closed runs to the end of the file, where no line end follows the record.
-            let ragged = self.record.len() != self.names.len();
+            let ragged = !self.names.is_empty() && self.record.len() != self.names.len();
             self.dangling = self.record.iter().next_back().is_some_and(|c| c.ends_with('\n'));
-            let after_end = u64::from(!self.crlf && !(ragged && self.dangling));
+            let open_quote = ragged && self.dangling;
+            let after_end = u64::from(!self.crlf && !open_quote);
             let last = self.reader.position().line().saturating_sub(after_end);
             self.line = last.saturating_sub(self.breaks).max(1);
         }
@@ -221,18 +222,18 @@ impl CsvFile {
     }
 }
 
-/// A reader that remembers the last byte that is no line end.
+/// A reader that tells whether it has read an odd number of quotes.
 struct Watched<R> {
     inner: R,
-    last: Rc<Cell<u8>>,
+    quote: u8,
+    odd: Rc<Cell<bool>>,
 }
 
 impl<R: Read> Read for Watched<R> {
     fn read(&mut self, buf: &mut [u8]) -> io::Result<usize> {
         let len = self.inner.read(buf)?;
-        if let Some(byte) = buf[..len].iter().rev().find(|b| !matches!(b, b'\r' | b'\n')) {
-            self.last.set(*byte);
-        }
+        let quotes = buf[..len].iter().filter(|b| **b == self.quote).count();
+        self.odd.set(self.odd.get() != (quotes % 2 == 1));
         Ok(len)
     }
 }

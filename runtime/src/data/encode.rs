@@ -25,13 +25,13 @@ pub fn learn(raw: &RawSource, depth: Depth) -> Result<LearnedSource> {
             Cells::Numbers(_) => Encoding::Number { subtract: 0.0, divide: 1.0, mean: 0.0 },
             Cells::Undecided(_) => return Err(errors::text_column(&raw.file, &column.name)),
             Cells::Classes(_, names) => {
-                let names = class_names(names, raw.softmax_width)?;
+                // Before classes without a row are filled in.
                 if raw.role == Role::Target
-                    && let [class] = names.as_slice()
+                    && let [class] = class_names(names, None)?.as_slice()
                 {
                     return Err(errors::one_class(&raw.file, &column.name, class));
                 }
-                Encoding::Classes { names }
+                Encoding::Classes { names: class_names(names, raw.softmax_width)? }
             }
         };
         columns.push(LearnedColumn { name: column.name.clone(), encoding, missing: raw.missing });

@@ -261,6 +261,24 @@ fn every_defect_has_its_text() {
             "error[csv-ragged]: the last cell of this row goes on to the end of the file\n  --> data.csv:3 (row 2)\n  = help: look for a quote that is never closed; a quote inside of a quoted cell is written twice",
         ),
         (
+            "a single number of a class",
+            Some(2),
+            b"a,y\n1,1\n3,1.0\n",
+            "error[one-class]: column `y` is to be learned, but all its cells are `1`\n  --> data.csv (column `y`)\n  = help: rows of at least two classes are needed to tell them apart",
+        ),
+        (
+            "quote of a header that is never closed",
+            Some(2),
+            b"a,\"y\n1,cat\n3,dog\n",
+            "error[csv-ragged]: the last cell of this row goes on to the end of the file\n  --> data.csv:1\n  = help: look for a quote that is never closed; a quote inside of a quoted cell is written twice",
+        ),
+        (
+            "quote that is never closed behind a doubled one",
+            Some(2),
+            b"a,y\n1,cat\n3,\"dog\n2,\"\"\n",
+            "error[csv-ragged]: the last cell of this row goes on to the end of the file\n  --> data.csv:3 (row 2)\n  = help: look for a quote that is never closed; a quote inside of a quoted cell is written twice",
+        ),
+        (
             "a single class",
             Some(2),
             b"a,y\n1,cat\n3,\"cat\"\n",

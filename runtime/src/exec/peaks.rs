@@ -103,7 +103,7 @@ impl Executor {
         let caches = [cache_bytes(2).unwrap_or(L2) * threads as u64, cache_bytes(3).unwrap_or(L3)];
         // A cache also holds other things, and is not full to the brim.
         let l2 = self.stream_speed(caches[0] / 2, 64)?;
-        let l3 = self.stream_speed((caches[1] / 4).max(caches[0] * 2), 4)?;
+        let l3 = self.stream_speed((caches[1] / 4).max(caches[0] * 2).min(caches[1] / 2), 4)?;
         let dram = self.stream_speed((caches[1] * 4).min(MOST), 1)?;
         Ok(Peaks { flops: self.arithmetic_speed(), bytes: [l2, l3, dram], caches })
     }

@@ -3,6 +3,7 @@
 //! values, all samples have their full length, and the same plan and sizes give the same numbers.
 
 use crate::abi::rng;
+use crate::error::{Error, Exit, Result};
 use crate::plan::{Call, CtcGeometry, InputRole, InputSlot, LibCall, Place, Plan, Program};
 
 /// Operation number of the draws behind synthetic data.
@@ -26,7 +27,10 @@ enum Fill {
 }
 
 /// Values of all inputs but the control words, in the order of the plan.
-pub(super) fn synthetic(program: &Program, plan: &Plan, values: &[u64]) -> Vec<Vec<f32>> {
+///
+/// # Errors
+/// Memory is short.
+pub(super) fn synthetic(program: &Program, plan: &Plan, values: &[u64]) -> Result<Vec<Vec<f32>>> {
     let fills = fills(program, plan, values);
     let inputs = plan.inputs.iter().zip(fills).enumerate();
     inputs.filter(|(_, (slot, _))| slot.role != InputRole::Control).map(|(i, (s, f))| fill(i, s, f, values)).collect()
@@ -103,11 +107,17 @@ fn ctc_calls(plan: &Plan) -> impl Iterator<Item = (usize, &CtcGeometry, &[Place]
 }
 
 /// The values of input `index`.
-fn fill(index: usize, slot: &InputSlot, fill: Fill, values: &[u64]) -> Vec<f32> {
+fn fill(index: usize, slot: &InputSlot, fill: Fill, values: &[u64]) -> Result<Vec<f32>> {
     let stream = rng::stream(1, DATA_OP + u32::try_from(index).unwrap_or(0), 0);
     let shape: Vec<usize> = slot.shape.iter().map(|d| usize::try_from(d.eval(values)).unwrap_or(0)).collect();
     let width = shape.last().copied().unwrap_or(1).max(1);
-    let len = usize::try_from(values[0]).unwrap_or(0) * shape.iter().product::<usize>();
+    let samples = usize::try_from(values[0]).unwrap_or(usize::MAX);
+    let len = shape.iter().try_fold(samples, |n, d| n.checked_mul(*d)).unwrap_or(usize::MAX);
+    let mut out: Vec<f32> = Vec::new();
+    if out.try_reserve_exact(len).is_err() {
+        let message = format!("there is no memory for {samples} samples of `{}`", slot.name);
+        return Err(Error::new(Exit::Run, "no-memory", message).help("a smaller `--batch-size` takes less"));
+    }
     let number = |k: usize| u32::try_from(k).unwrap_or(u32::MAX);
     let below = |k: usize, n: u64| u64::from(rng::bits(stream, number(k))) % n.max(1);
     if let Fill::Labels(kinds) = fill {
@@ -120,7 +130,8 @@ fn fill(index: usize, slot: &InputSlot, fill: Fill, values: &[u64]) -> Vec<f32> 
             };
             last as f32
         };
-        return (0..len).map(next).collect();
+        out.extend((0..len).map(next));
+        return Ok(out);
     }
     let value = |k: usize| match fill {
         Fill::Numbers => (rng::uniform(stream, number(k)) - 0.5) * 3.464_101_6,
@@ -129,5 +140,6 @@ fn fill(index: usize, slot: &InputSlot, fill: Fill, values: &[u64]) -> Vec<f32> 
         Fill::Below(n) | Fill::Labels(n) => below(k, n) as f32,
         Fill::Same(x) => x,
     };
-    (0..len).map(value).collect()
+    out.extend((0..len).map(value));
+    Ok(out)
 }

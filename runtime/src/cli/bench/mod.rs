@@ -108,7 +108,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
     let values = program.symbols.values(&sizes);
     let work = step_work(program, step, &values).map_err(Error::internal)?.unwrap_or_default();
     let beside: Vec<_> = sizes.into_iter().filter(|(s, _)| *s != BATCH).collect();
-    let data = data::synthetic(program, &plan, &values);
+    let data = data::synthetic(program, &plan, &values)?;
     cx.engine.set_sizes(&beside);
     let program = cx.engine.program();
     let inputs: Vec<&[f32]> = data.iter().map(Vec::as_slice).collect();

@@ -6,15 +6,13 @@
 //! end to end; a step then is nothing but tiles.
 
 use crate::cpu::Level;
-use crate::cpu::gemm::{AHEAD_EVERY, Kernels, LINE, SLACK, Tile, even, kernels};
+use crate::cpu::gemm::{AHEAD_EVERY, Kernels, LINE, ONE_SEGMENT, SLACK, Tile, even, kernels};
 use crate::cpu::par::{Par, Shared, run_tasks};
 
 /// Most inner indices of a tile: a panel of them, and the rows, then fit the first-level cache.
 const DEPTH: usize = 384;
 /// Floats that a task packs.
 const PACKED: usize = 16 << 10;
-/// All inner indices of a tile follow each other.
-pub(super) static ONE_SEGMENT: [usize; 1] = [0];
 
 /// Distance of the rows of a small matrix in scratch memory: whole cache lines, and never a multiple of a page, lest rows
 /// fall into one cache set.

@@ -150,7 +150,7 @@ const CELLS: [RnnCell; 3] = [RnnCell::Gru, RnnCell::GruAfter, RnnCell::Lstm];
 
 #[test]
 fn tapes_follow_the_definitions() {
-    let sizes = [(1, 1, 1), (1, 3, 7), (3, 2, 17), (16, 4, 3), (17, 3, 8), (33, 2, 33), (7, 5, 16)];
+    let sizes = [(1, 1, 1), (1, 3, 7), (3, 2, 17), (16, 4, 3), (17, 3, 8), (33, 2, 33), (7, 5, 16), (2, 3, 390)];
     for (case, (n, t, u)) in sizes.into_iter().enumerate() {
         for cell in CELLS {
             for reverse in [false, true] {

@@ -7,9 +7,8 @@
 
 use std::ops::Range;
 
-use super::product::ONE_SEGMENT;
 use super::{Bump, Rnn, SLACK};
-use crate::cpu::gemm::{Kernels, Tile, even, kernels};
+use crate::cpu::gemm::{Kernels, ONE_SEGMENT, Tile, even, kernels};
 use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Io, Level, LibKernel, Scratch};
 use crate::plan::RnnCell;
