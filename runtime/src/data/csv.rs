@@ -36,8 +36,9 @@ pub struct CsvFile {
     line: u64,
     /// Line breaks inside the cells of the current record.
     breaks: u64,
-    /// The last cell of the current record ends with a line break, as one does whose quote is never closed.
-    dangling: bool,
+    /// Where the current record begins if its last cell has a quote that is never closed, as a line break at its end
+    /// says.
+    dangling: Option<u64>,
     /// Whether the file has an odd number of quotes, as far as it has been read.
     odd: Rc<Cell<bool>>,
     crlf: bool,
@@ -90,7 +91,7 @@ impl CsvFile {
             row: 0,
             line: 0,
             breaks: 0,
-            dangling: false,
+            dangling: None,
             odd,
             crlf,
             notes: Vec::new(),
@@ -152,12 +153,11 @@ impl CsvFile {
             let dangling = self.dangling;
             if !self.read()? {
                 // A closed cell may end with a line break too, but closed quotes come in pairs.
-                if dangling && self.odd.get() {
-                    // The line was counted as if the row had a line end behind it.
-                    let line = self.line + u64::from(!self.crlf);
+                if let Some(line) = dangling.filter(|_| self.odd.get()) {
                     let place = errors::cell_place(&self.path, line, self.row, None);
-                    let header = Place { row: None, ..place.clone() };
-                    return Err(errors::open_quote(if self.row == 0 { header } else { place }));
+                    // The header is no row.
+                    let row = place.row.filter(|r| *r > 0);
+                    return Err(errors::open_quote(Place { row, ..place }));
                 }
                 return if self.row == 0 { Err(errors::header_only(&self.path)) } else { Ok(false) };
             }
@@ -204,11 +204,13 @@ impl CsvFile {
             self.breaks = self.record.iter().map(|c| c.bytes().filter(|b| *b == b'\n').count() as u64).sum();
             // A quote that is never closed runs to the end of the file, where no line end follows the record.
             let ragged = !self.names.is_empty() && self.record.len() != self.names.len();
-            self.dangling = self.record.iter().next_back().is_some_and(|c| c.ends_with('\n'));
-            let open_quote = ragged && self.dangling;
+            let end = self.reader.position().line();
+            let begin = |end: u64| end.saturating_sub(self.breaks).max(1);
+            let broken = self.record.iter().next_back().is_some_and(|c| c.ends_with('\n'));
+            self.dangling = broken.then(|| begin(end));
+            let open_quote = ragged && broken;
             let after_end = u64::from(!self.crlf && !open_quote);
-            let last = self.reader.position().line().saturating_sub(after_end);
-            self.line = last.saturating_sub(self.breaks).max(1);
+            self.line = begin(end.saturating_sub(after_end));
         }
         Ok(more)
     }
