@@ -355,7 +355,7 @@ fn part_lens(g: &StepGeometry, p: &PartOf, len: &Len<'_>) -> Result<(usize, usiz
     Ok((x, len(&[g.batch, steps, g.size])?))
 }
 
-/// Floating point operations and bytes moved (see [`traffic`]), for reports.
+/// Floating point operations and bytes moved (see [`traffic()`]), for reports.
 ///
 /// # Errors
 /// As [`buffer_lens`].
