@@ -397,12 +397,22 @@ fn compare(what: &str, build: &Build, got: &Answer, want: &Outcome) {
 }
 
 #[test]
-fn compiled_steps_equal_interpreted_ones() {
+fn compiled_train_steps_equal_interpreted_ones() {
+    compiled_equal_interpreted(&[Mode::Train]);
+}
+
+#[test]
+fn compiled_steps_without_training_equal_interpreted_ones() {
+    compiled_equal_interpreted(&[Mode::Test, Mode::Infer]);
+}
+
+/// Every case at all levels of optimisation, code and kernels.
+fn compiled_equal_interpreted(modes: &[Mode]) {
     for (name, text) in cases() {
         let reference = compile(name, text, OptLevel::None);
         let levels = [OptLevel::None, OptLevel::Simplify, OptLevel::Full];
         let builds = levels.map(|level| (level, compile(name, text, level)));
-        for mode in [Mode::Train, Mode::Test, Mode::Infer] {
+        for mode in modes.iter().copied() {
             for batch in [1, 3, 32] {
                 let want = judge(&reference, mode, batch);
                 for (level, build) in &builds {
