@@ -194,8 +194,8 @@ fn the_seed_example_builds_trains_and_predicts() {
 #[test]
 fn other_data_is_judged_by_the_classes_of_training() {
     let p = Place::of("seed");
+    // A cell that ends with a line break before its quote, and below one class of three.
     p.write("all.csv", "a,b,kind\n1,2,cat\n2,3,dog\n3,1,\"cow\n\"\n");
-    // One class of three, and a cell that ends with a line break before its quote.
     p.write("some.csv", "a,b,kind\n3,1,cat\n2,2,cat\n");
     let model = "model: [{input: {shape: [2], name: x}}, {dense: 3}, {activation: softmax, name: kind}]\n";
     let rest = "train: {data: [{csv: all.csv}], epochs: 1}\ntest: {provider: {batch_size: 2}}\n\

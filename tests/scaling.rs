@@ -95,4 +95,5 @@ fn the_largest_models_overflow_no_stack() {
     for kind in [Kind::List, Kind::Activations] {
         build(kind, &kind.text(MOST), OptLevel::Full);
     }
+    build(Kind::List, &Kind::List.text(MOST), OptLevel::None);
 }

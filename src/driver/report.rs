@@ -17,7 +17,7 @@ impl Build {
     /// Arithmetic and traffic of each launch of every step.
     ///
     /// # Errors
-    /// A plan that contradicts itself (a bug).
+    /// The step is larger than any memory.
     pub fn report(&self, batch: Option<u64>) -> Result<String, Stop> {
         let p = &self.program;
         let section = p.run.train.as_ref().or(p.run.evaluate.as_ref());
