@@ -49,8 +49,7 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { USAGE } else { 0 });
         }
     };
-    let run = std::panic::catch_unwind(|| dispatch(&cli));
-    ExitCode::from(run.unwrap_or(INTERNAL))
+    ExitCode::from(dispatch(&cli))
 }
 
 fn dispatch(cli: &Cli) -> u8 {
@@ -90,16 +89,14 @@ fn dispatch(cli: &Cli) -> u8 {
     }
 }
 
-/// A panic is a bug of kurc: say so, with what helps to report it.
+/// A panic is a bug of kurc: say so, with what helps to report it, and end with code 5.
 fn install_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
         let place = info.location().map_or(String::new(), |l| format!(" ({}:{})", l.file(), l.line()));
         let text = info.payload().downcast_ref::<&str>().copied().map(str::to_owned);
         let text = text.or_else(|| info.payload().downcast_ref::<String>().cloned()).unwrap_or_default();
         internal_error(&format!("{text}{place}"));
-        if cfg!(panic = "abort") {
-            std::process::exit(i32::from(INTERNAL));
-        }
+        std::process::exit(i32::from(INTERNAL));
     }));
 }
 

@@ -3,7 +3,7 @@
 use kur_runtime::abi::KernelArgs;
 use kur_runtime::exec::CodeTable;
 use kur_runtime::payload::CpuLevel;
-use kurc::codegen::cpu::{asm_text, compile_variant};
+use kurc::codegen::cpu::{CpuBackend, asm_text, compile_variant};
 use kurc::codegen::jit;
 use kurc::ir::interp::kernel::{Data, Precision, run};
 use kurc::ir::kernel::{Access, Kernel, Scalar, Stmt};
@@ -118,6 +118,10 @@ pub(crate) fn check(text: &str, n: u64, tol: f64) {
                 assert!(same, "%{}[{i}] is {g}, expected {w}\n{}", decl.name, explain());
             }
         }
+        let four = CpuBackend::new(level).and_then(|b| b.four_lanes().variant(std::slice::from_ref(&kernel)));
+        let four = jit::load(&four.unwrap_or_else(|e| panic!("{e}\n{kernel}"))).expect("code loads");
+        let same = call(&four, &values, &input, &[(0, extent)]) == got;
+        assert!(same, "four lanes give other bits\n{}", explain());
         for chunks in cuts(extent) {
             assert!(call(&code, &values, &input, &chunks) == got, "chunks {chunks:?} give other bits\n{}", explain());
         }

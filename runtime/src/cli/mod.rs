@@ -217,21 +217,17 @@ pub fn main<E: Engine>(open: impl FnOnce(Option<usize>) -> Result<(E, About)>) -
         let place = info.location().map_or_else(String::new, |l| format!(" ({}:{})", l.file(), l.line()));
         let text = info.payload_as_str().unwrap_or("a broken invariant");
         Console::system(json).error(&Error::internal(format!("{text}{place}")));
-        if cfg!(panic = "abort") {
-            std::process::exit(i32::from(Exit::Internal.code()));
-        }
+        // Executables are linked without the tables that unwinding needs (`build.rs`).
+        std::process::exit(i32::from(Exit::Internal.code()));
     }));
-    let code = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
-        let mut console = Console::system(json);
-        match open(cli.command.threads()) {
-            Ok((engine, about)) => run(&mut RunCx { engine, console, about, stop: Stop::default() }, &cli.command),
-            Err(e) => {
-                console.error(&e);
-                e.exit().code()
-            }
+    let mut console = Console::system(json);
+    ExitCode::from(match open(cli.command.threads()) {
+        Ok((engine, about)) => run(&mut RunCx { engine, console, about, stop: Stop::default() }, &cli.command),
+        Err(e) => {
+            console.error(&e);
+            e.exit().code()
         }
-    }));
-    ExitCode::from(code.unwrap_or(Exit::Internal.code()))
+    })
 }
 
 /// One thread per core that the process may use.

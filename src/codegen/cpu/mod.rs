@@ -1,4 +1,6 @@
-//! Kernel IR → CLIF → x86-64 machine code, through cranelift. Two levels: x86-64 with SSE2 only, and x86-64-v3.
+//! Kernel IR → x86-64 machine code. Two levels: x86-64 with SSE2 only, and x86-64-v3. Cranelift compiles every kernel
+//! (Kernel IR → CLIF → machine code); on v3, those that [`wide`] can express get eight lanes from there instead of
+//! cranelift's four, with the same bits as results.
 //!
 //! Every scalar lives in an F32X4 register, with four equal lanes where it does not come from a vector loop. So vector
 //! bodies and remainders are the same arithmetic on the same instructions, and an element's bits do not depend on
@@ -9,7 +11,9 @@ mod emit;
 mod loops;
 pub mod math;
 mod ops;
+mod wide;
 
+use std::fmt::Write as _;
 use std::sync::Arc;
 
 use cranelift_codegen::Context;
@@ -46,6 +50,7 @@ const V3_FEATURES: [&str; 11] = [
 pub struct CpuBackend {
     level: CpuLevel,
     isa: Arc<dyn TargetIsa>,
+    wide: bool,
 }
 
 impl CpuBackend {
@@ -54,7 +59,18 @@ impl CpuBackend {
     /// # Errors
     /// [`CodegenError`] when cranelift refuses its settings.
     pub fn new(level: CpuLevel) -> Result<CpuBackend, CodegenError> {
-        Ok(CpuBackend { level, isa: build_isa(level)? })
+        Ok(CpuBackend { level, isa: build_isa(level)?, wide: level >= CpuLevel::V3 })
+    }
+
+    /// The same with cranelift alone, for comparisons.
+    #[must_use]
+    pub fn four_lanes(self) -> CpuBackend {
+        CpuBackend { wide: false, ..self }
+    }
+
+    /// The code of a verified kernel with eight lanes, where this level and [`wide`] have it.
+    fn eight_lanes(&self, kernel: &Kernel) -> Option<wide::Blob> {
+        if self.wide { wide::compile(kernel) } else { None }
     }
 
     /// Compiles kernels into a code variant of the payload.
@@ -109,10 +125,15 @@ impl Backend for CpuBackend {
         let mut frontend = FunctionBuilderContext::new();
         let mut out = Artifact { code: Vec::new(), entries: Vec::with_capacity(kernels.len()) };
         for kernel in kernels {
-            self.compile_one(kernel, &mut cx, &mut frontend).map_err(|e| e.within(kernel))?;
-            let compiled = cx.compiled_code().ok_or_else(|| CodegenError::new("no code").within(kernel))?;
             out.code.resize(out.code.len().next_multiple_of(Artifact::ALIGN), PADDING);
             out.entries.push(out.code.len() as u64);
+            verify(kernel).map_err(|e| CodegenError::new(e.to_string()).within(kernel))?;
+            if let Some(code) = self.eight_lanes(kernel) {
+                out.code.extend_from_slice(&code.bytes);
+                continue;
+            }
+            self.compile_one(kernel, &mut cx, &mut frontend).map_err(|e| e.within(kernel))?;
+            let compiled = cx.compiled_code().ok_or_else(|| CodegenError::new("no code").within(kernel))?;
             out.code.extend_from_slice(compiled.code_buffer());
         }
         Ok(out)
@@ -127,7 +148,7 @@ pub fn compile_variant(kernels: &[Kernel], level: CpuLevel) -> Result<CodeVarian
     CpuBackend::new(level)?.variant(kernels)
 }
 
-/// The CLIF text of a kernel, as `--emit=clif` shows it.
+/// The CLIF text of a kernel, as `--emit=clif` shows it, also where eight lanes are used instead of it.
 ///
 /// # Errors
 /// As [`Backend::compile`].
@@ -142,11 +163,26 @@ pub fn clif_text(kernel: &Kernel, level: CpuLevel) -> Result<String, CodegenErro
 /// As [`Backend::compile`].
 pub fn asm_text(kernel: &Kernel, level: CpuLevel) -> Result<String, CodegenError> {
     let backend = CpuBackend::new(level)?;
+    let fail = |e: String| CodegenError::new(format!("disassembly failed: {e}")).within(kernel);
+    let capstone = backend.isa.to_capstone().map_err(|e| fail(e.to_string()))?;
+    verify(kernel).map_err(|e| CodegenError::new(e.to_string()).within(kernel))?;
+    if let Some(code) = backend.eight_lanes(kernel) {
+        let mut text = format!("@{}: ; {}, eight lanes\n", kernel.name, backend.name());
+        let instructions = &code.bytes[..code.instructions];
+        for i in capstone.disasm_all(instructions, 0).map_err(|e| fail(e.to_string()))?.iter() {
+            let (mnemonic, operands) = (i.mnemonic().unwrap_or("?"), i.op_str().unwrap_or(""));
+            // Writing to a String cannot fail.
+            let _ = writeln!(text, "{:>6x}: {}", i.address(), format!("{mnemonic} {operands}").trim_end());
+        }
+        let pool = code.instructions.next_multiple_of(wide::VECTOR);
+        for (i, bits) in code.pool.iter().enumerate() {
+            let _ = writeln!(text, "{:>6x}: 8 x {:?}", pool + wide::VECTOR * i, f32::from_bits(*bits));
+        }
+        return Ok(text);
+    }
     let mut cx = Context::new();
     backend.compile_one(kernel, &mut cx, &mut FunctionBuilderContext::new()).map_err(|e| e.within(kernel))?;
-    let fail = |e: String| CodegenError::new(format!("disassembly failed: {e}")).within(kernel);
     let compiled = cx.compiled_code().ok_or_else(|| fail("no code".to_owned()))?;
-    let capstone = backend.isa.to_capstone().map_err(|e| fail(e.to_string()))?;
     let text = compiled.disassemble(Some(&cx.func.params), &capstone).map_err(|e| fail(e.to_string()))?;
     Ok(format!("@{}: ; {}\n{text}", kernel.name, backend.name()))
 }

@@ -1,0 +1,32 @@
+//! The eight-lane emitter: kernels without functions and without sums across lanes, on the 256-bit registers of
+//! x86-64-v3, which cranelift does not have. Anything else is left to cranelift; where both can compile a kernel, they
+//! give the same bits.
+//!
+//! A kernel becomes a list of instructions on virtual registers ([`lower`]), these get real ones ([`registers`]), and
+//! the bytes follow ([`emit`], [`encode`]). Loops have the same pieces as cranelift's: several registers per value,
+//! one register, one element.
+
+mod emit;
+mod encode;
+mod lower;
+mod registers;
+#[cfg(test)]
+mod tests;
+
+use crate::ir::kernel::Kernel;
+pub(super) use encode::{Blob, VECTOR};
+
+/// Lanes of a register.
+const LANES: usize = 8;
+
+/// The code of a kernel for x86-64-v3, or `None` where it needs what this emitter does not have: functions, random
+/// numbers, integers, a sum along a vector loop, a vector loop over elements that do not lie side by side, or more
+/// registers than there are.
+pub(super) fn compile(kernel: &Kernel) -> Option<Blob> {
+    // Two registers per value hide the latency of sums and use whole cache lines; the rest is for large bodies.
+    [(2, true), (1, true), (1, false)].into_iter().find_map(|(units, hoist)| {
+        let code = lower::lower(kernel, units, hoist)?;
+        let registers = registers::assign(&code)?;
+        emit::emit(kernel, &code, &registers)
+    })
+}
