@@ -117,6 +117,7 @@ pub(super) struct Code {
 #[derive(Clone, Debug)]
 struct Val {
     units: Vec<V>,
+    shared: bool,
     /// Lanes are masks of a comparison; the value itself is 1 or 0.
     mask: bool,
 }
@@ -364,57 +365,80 @@ impl Lowering<'_> {
         Some(self.packed(plain, a, b))
     }
 
-    /// Units in which an operation differs: one where all operands are the same for all.
-    fn units_of(&self, args: &[Operand]) -> usize {
-        let shared = args.iter().all(|a| match a {
+    /// Whether an operand is the same in all units.
+    fn is_shared(&self, a: &Operand) -> bool {
+        match a {
             Operand::Lit(_) => true,
-            Operand::Val(id) => self.known(*id).is_none_or(|v| v.units.len() == 1),
-        });
-        if shared { 1 } else { self.units }
+            Operand::Val(id) => self.known(*id).is_none_or(|v| v.shared),
+        }
     }
 
+    /// Runs of straight-line statements, and loops between them.
     fn block(&mut self, body: &[Stmt]) -> Option<()> {
-        body.iter().try_for_each(|s| self.stmt(s))
-    }
-
-    fn stmt(&mut self, stmt: &Stmt) -> Option<()> {
-        match stmt {
-            Stmt::Let { val, .. } | Stmt::Load { val, .. } if self.known(*val).is_some() => {}
-            Stmt::Let { val, op, args } => {
-                let units = (0..self.units_of(args)).map(|u| self.op(*op, args, u)).collect::<Option<Vec<_>>>()?;
-                let mask = matches!(op, ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq);
-                self.define(*val, Val { units, mask });
-            }
-            Stmt::Load { val, buf, index } => {
-                let (at, packed) = (self.place(*buf, index)?, self.is_packed(index)?);
-                let units = (0..if packed { self.units } else { 1 }).map(|u| {
-                    let dst = self.new();
-                    self.push(Inst::Load { dst, at: at.unit(u), packed });
-                    dst
-                });
-                let units = units.collect();
-                self.define(*val, Val { units, mask: false });
-            }
-            Stmt::Store { buf, index, value } => {
-                let (at, packed) = (self.place(*buf, index)?, self.is_packed(index)?);
-                for u in 0..if packed { self.units } else { 1 } {
-                    let src = self.src(*value, u)?;
-                    let src = self.register(src);
-                    self.push(Inst::Store { at: at.unit(u), src, packed });
-                }
-            }
-            Stmt::For { idx, extent, mode, body } => {
+        body.chunk_by(|a, b| !is_loop(a) && !is_loop(b)).try_for_each(|run| match run {
+            [Stmt::For { idx, extent, mode, body }] => {
                 let extent = self.size(*extent, 1)?;
-                self.for_loop(*idx, Some(extent), mode.is_vector(), body)?;
+                self.for_loop(*idx, Some(extent), mode.is_vector(), body)
             }
-            Stmt::Reduce { idx, extent, vector, accs, body, yields } => {
+            [Stmt::Reduce { idx, extent, vector, accs, body, yields }] => {
                 if *vector && self.lane.is_none() {
                     return None;
                 }
                 let extent = self.size(*extent, 1)?;
-                self.reduce(*idx, extent, accs, body, yields)?;
+                self.reduce(*idx, extent, accs, body, yields)
             }
-            Stmt::Random { .. } => return None,
+            run => self.straight(run, |_, _| Some(())),
+        })
+    }
+
+    /// Straight-line statements, one unit after the other, which needs the fewest registers; `then` ends each.
+    fn straight(&mut self, run: &[Stmt], mut then: impl FnMut(&mut Self, usize) -> Option<()>) -> Option<()> {
+        let defined = |s: &Stmt| s.defs().any(|v| self.known(v).is_some());
+        let hoisted: Vec<bool> = run.iter().map(defined).collect();
+        for unit in 0..self.units {
+            for (stmt, _) in run.iter().zip(&hoisted).filter(|(_, hoisted)| !**hoisted) {
+                self.stmt(stmt, unit)?;
+            }
+            then(self, unit)?;
+        }
+        Some(())
+    }
+
+    fn define_unit(&mut self, id: ValId, unit: usize, v: V, shared: bool, mask: bool) {
+        match self.vals.get_mut(id.0 as usize) {
+            Some(Some(val)) if unit > 0 => val.units.push(v),
+            _ => self.define(id, Val { units: vec![v], shared, mask }),
+        }
+    }
+
+    /// One unit of a statement; the first one does what all share.
+    fn stmt(&mut self, stmt: &Stmt, unit: usize) -> Option<()> {
+        match stmt {
+            Stmt::Let { val, op, args } => {
+                let shared = args.iter().all(|a| self.is_shared(a));
+                if unit == 0 || !shared {
+                    let v = self.op(*op, args, unit)?;
+                    let mask = matches!(op, ScalarOp::Lt | ScalarOp::Le | ScalarOp::Eq);
+                    self.define_unit(*val, unit, v, shared, mask);
+                }
+            }
+            Stmt::Load { val, buf, index } => {
+                let (at, packed) = (self.place(*buf, index)?, self.is_packed(index)?);
+                if unit == 0 || packed {
+                    let dst = self.new();
+                    self.push(Inst::Load { dst, at: at.unit(unit), packed });
+                    self.define_unit(*val, unit, dst, !packed, false);
+                }
+            }
+            Stmt::Store { buf, index, value } => {
+                let (at, packed) = (self.place(*buf, index)?, self.is_packed(index)?);
+                if unit == 0 || packed {
+                    let src = self.src(*value, unit)?;
+                    let src = self.register(src);
+                    self.push(Inst::Store { at: at.unit(unit), src, packed });
+                }
+            }
+            Stmt::Random { .. } | Stmt::For { .. } | Stmt::Reduce { .. } => return None,
         }
         Some(())
     }
@@ -453,13 +477,13 @@ impl Lowering<'_> {
                     let ready = |a: &Operand| matches!(a, Operand::Val(v) if self.known(*v).is_some());
                     // Literals alone need no register of their own for long.
                     if args.iter().any(ready) && args.iter().all(|a| ready(a) || matches!(a, Operand::Lit(_))) {
-                        self.stmt(stmt)?;
+                        self.straight(std::slice::from_ref(stmt), |_, _| Some(()))?;
                     }
                 }
                 Stmt::Load { buf, index, .. } => {
                     let invariant = index.terms.iter().all(|(i, _)| self.open.contains(i));
                     if invariant && !self.kernel.bufs.get(buf.0 as usize)?.access.stores() {
-                        self.stmt(stmt)?;
+                        self.straight(std::slice::from_ref(stmt), |_, _| Some(()))?;
                     }
                 }
                 // An inner loop that may be empty must not have its loads executed.
@@ -477,9 +501,8 @@ impl Lowering<'_> {
     fn for_loop(&mut self, idx: IdxId, extent: Option<Size>, vector: bool, body: &[Stmt]) -> Option<()> {
         let (id, mark) = self.enter(idx, extent, body)?;
         if vector && self.lane.is_none() {
-            let mut pieces = vec![self.most_units, 1];
-            pieces.dedup();
-            for units in pieces {
+            let most = self.most_units;
+            for units in [8, 2, 1].into_iter().filter(|u| *u <= most) {
                 let step = i32::try_from(LANES * units).ok()?;
                 if matches!(extent, Some(Size::Const(n)) if n < step) {
                     continue;
@@ -520,18 +543,24 @@ impl Lowering<'_> {
         let (id, mark) = self.enter(idx, Some(extent), body)?;
         let inner = self.log.len();
         self.push(Inst::Begin { id, step: 1 });
-        self.block(body)?;
-        for (((op, _), total), value) in accs.iter().zip(&totals).zip(yields) {
-            for (u, acc) in total.iter().enumerate() {
-                let x = self.src(*value, u)?;
-                self.accumulate(*op, *acc, x);
+        let combine = |l: &mut Self, unit: usize| {
+            for (((op, _), total), value) in accs.iter().zip(&totals).zip(yields) {
+                let x = l.src(*value, unit)?;
+                l.accumulate(*op, total[unit], x);
             }
+            Some(())
+        };
+        if body.iter().any(is_loop) {
+            self.block(body)?;
+            (0..self.units).try_for_each(|unit| combine(self, unit))?;
+        } else {
+            self.straight(body, combine)?;
         }
         self.push(Inst::End { id, step: 1 });
         self.forget(inner);
         self.leave(idx, id, mark)?;
         for ((_, val), units) in accs.iter().zip(totals) {
-            self.define(*val, Val { units, mask: false });
+            self.define(*val, Val { units, shared: self.units == 1, mask: false });
         }
         Some(())
     }
@@ -553,9 +582,13 @@ impl Lowering<'_> {
     }
 }
 
+fn is_loop(stmt: &Stmt) -> bool {
+    matches!(stmt, Stmt::For { .. } | Stmt::Reduce { .. })
+}
+
 impl Val {
     fn unit(&self, u: usize) -> V {
-        self.units[if self.units.len() == 1 { 0 } else { u }]
+        self.units[if self.shared { 0 } else { u }]
     }
 }
 

@@ -13,7 +13,7 @@ mod registers;
 #[cfg(test)]
 mod tests;
 
-use crate::ir::kernel::Kernel;
+use crate::ir::kernel::{Kernel, Stmt};
 pub(super) use encode::{Blob, VECTOR};
 
 /// Lanes of a register.
@@ -23,10 +23,20 @@ const LANES: usize = 8;
 /// numbers, integers, a sum along a vector loop, a vector loop over elements that do not lie side by side, or more
 /// registers than there are.
 pub(super) fn compile(kernel: &Kernel) -> Option<Blob> {
-    // Two registers per value hide the latency of sums and use whole cache lines; the rest is for large bodies.
-    [(2, true), (1, true), (1, false)].into_iter().find_map(|(units, hoist)| {
+    // Sums down columns want many registers per value: rows are far apart, so the more of each is read at once the
+    // better. Elsewhere two are enough to read whole cache lines. The rest is for large bodies.
+    let most = if sums(&kernel.body) { 8 } else { 2 };
+    [(most, true), (2, true), (1, true), (1, false)].into_iter().find_map(|(units, hoist)| {
         let code = lower::lower(kernel, units, hoist)?;
         let registers = registers::assign(&code)?;
         emit::emit(kernel, &code, &registers)
     })
+}
+
+fn sums(stmt: &Stmt) -> bool {
+    match stmt {
+        Stmt::Reduce { .. } => true,
+        Stmt::For { body, .. } => body.iter().any(sums),
+        _ => false,
+    }
 }
