@@ -31,14 +31,15 @@ const MAX_COLS: usize = 1024;
 const ENOUGH: usize = 8;
 /// Panels of rows up to which the right matrix is read in place: packing it costs about one such reading.
 const FEW_PANELS: usize = 4;
-/// Most floats of the packed rows of a block for one run of inner indices, and for all of them if they are kept for the
-/// next block: what the second-level cache holds, beside the rest, of the former, and roughly, as they are read in
-/// order, of the latter.
+/// Most floats of the packed rows of a block for one run of inner indices (half of a 512 KB second-level cache), and for
+/// all of them, which are kept for the next block (all of it: they are read in order).
 const PACKED: usize = 1 << 16;
 const KEPT: usize = 1 << 17;
-/// Least rows, and panels of columns, for which rows are packed.
-const MIN_PACKED_ROWS: usize = 64;
+/// Least rows for which rows are packed, and least panels of columns: for a left matrix that the second-level cache does
+/// not hold, and for one that it does.
+const MIN_PACKED_ROWS: usize = 16;
 const MIN_PACKED_PANELS: usize = 4;
+const MIN_NEAR_PANELS: usize = 8;
 /// Most inner indices for which the streamed matrix of a flat product is copied.
 const FLAT_PACKED: usize = 128;
 /// Floats of a matrix that is not expected in the second-level cache.
@@ -140,7 +141,8 @@ impl Plan {
             return plan;
         }
         // Each inner index of a transposed matrix is a cache line of its own, and often a page.
-        plan.pack_left = p.ta && m >= MIN_PACKED_ROWS && n >= MIN_PACKED_PANELS * ker.nr() && k > SHALLOW;
+        let panels = if m * k <= KEPT { MIN_NEAR_PANELS } else { MIN_PACKED_PANELS };
+        plan.pack_left = p.ta && m >= MIN_PACKED_ROWS && n >= panels * ker.nr() && k > SHALLOW;
         plan.pack_right = p.tb || (m > FEW_PANELS * ker.mr && n > ker.nr());
         (plan.rows, plan.cols) = Self::grid(ker, p, tasks, plan.pack_left, plan.pack_right);
         plan.keep_left = plan.pack_left && Self::kept(p, plan.rows);
