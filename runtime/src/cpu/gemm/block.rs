@@ -164,6 +164,11 @@ pub(crate) unsafe fn block(
     let pr = panel_rows(ker, m.len(), left.rows, left.rs);
     let nr = ker.nr();
     let panels = m.len().div_ceil(pr);
+    // A tile of few rows waits for its own sums, so the last two panels share their rows then.
+    let rest = m.len() - (panels - 1) * pr;
+    let moved = if panels > 1 && 2 * rest <= pr { (pr - rest) / 2 } else { 0 };
+    let panel_at =
+        |t: usize| if t < panels { m.start + t * pr - if t + 1 == panels { moved } else { 0 } } else { m.end };
     let packed_right = align(scratch);
     let mut packed_left = align(packed_right.wrapping_add(nr * run + SLACK / 2));
     let mut p0 = k.start;
@@ -176,10 +181,11 @@ pub(crate) unsafe fn block(
         unsafe {
             if matches!(left.pack, Pack::Run | Pack::All) {
                 for p in (0..len).step_by(PACK_STEP) {
-                    for (t, i) in m.clone().step_by(pr).enumerate() {
+                    for t in 0..panels {
+                        let (i, end) = (panel_at(t), panel_at(t + 1));
                         let (src, dst) =
                             (left.ptr.add(i + (p0 + p) * left.ks), packed_left.add(t * panel_len + p * pr));
-                        (ker.copy)(src, left.ks, PACK_STEP.min(len - p), pr.min(m.end - i), dst, pr);
+                        (ker.copy)(src, left.ks, PACK_STEP.min(len - p), end - i, dst, pr);
                     }
                 }
             }
@@ -193,8 +199,8 @@ pub(crate) unsafe fn block(
                 }
             };
             let tile = |t: usize, j: usize| {
-                let i = m.start + t * pr;
-                let (h, cols) = (pr.min(m.end - i), nr.min(n.end - j));
+                let i = panel_at(t);
+                let (h, cols) = (panel_at(t + 1) - i, nr.min(n.end - j));
                 let nv = cols.div_ceil(ker.w);
                 let (a, a_step, rows) = if left.pack == Pack::Nothing {
                     let step = if left.rows { left.rs } else { left.ks };
