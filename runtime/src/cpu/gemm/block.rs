@@ -23,8 +23,21 @@ pub(crate) struct Left {
     pub(crate) ks: usize,
     /// Rows run along the inner index (`ks` is 1).
     pub(crate) rows: bool,
-    /// Whether to pack it (only if `rs` is 1).
-    pub(crate) pack: bool,
+    /// How it is packed (only if `rs` is 1).
+    pub(crate) pack: Pack,
+}
+
+/// What is packed of a left matrix.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Pack {
+    /// Nothing: it is read in place.
+    Nothing,
+    /// A run of inner indices at a time.
+    Run,
+    /// All inner indices, so that later blocks of the same rows find them.
+    All,
+    /// Nothing, because an earlier block did [`Pack::All`] in the same memory.
+    Done,
 }
 
 /// The right matrix: element (p, j) is at `p * ks + j * cs`.
@@ -112,23 +125,27 @@ fn ask(src: &Source, p: Range<usize>, cols: &Range<usize>, t: usize, parts: usiz
     }
 }
 
-/// Most inner indices that are worked on before the result is stored in between. Where there is but one panel of
+/// Inner indices of `k` that are worked on before the result is stored in between. Where there is but one panel of
 /// columns, rows are read only once, which goes faster in longer runs.
-fn run_len(ker: &Kernels, cols: usize) -> usize {
-    if cols <= ker.nr() { ker.kc.max(LONG_RUN) } else { ker.kc }
+pub(crate) fn run_len(ker: &Kernels, cols: usize, k: usize) -> usize {
+    even(k, if cols <= ker.nr() { ker.kc.max(LONG_RUN) } else { ker.kc })
 }
 
 /// See [`run_len`].
 const LONG_RUN: usize = 720;
 
-/// Floats of private memory that [`block`] uses for `rows` rows and `cols` columns.
-pub(crate) fn block_len(ker: &Kernels, rows: usize, cols: usize, k: usize) -> usize {
-    let kc = even(k, run_len(ker, cols));
-    (rows + ker.mr + ker.nr()) * kc + 2 * SLACK
+/// Floats of private memory that [`block`] uses in runs of `run` inner indices, with `rows` packed for `runs` of them.
+pub(crate) fn block_len(ker: &Kernels, rows: usize, run: usize, runs: usize) -> usize {
+    let left = if runs > 0 { runs * (rows + ker.mr) * (run + ker.w) } else { 0 };
+    ker.nr() * run + left + 2 * SLACK
 }
 
+/// Inner indices for which all rows are packed before the next ones: few enough for the first-level cache to keep the
+/// lines that panels of rows share.
+const PACK_STEP: usize = 32;
+
 /// Computes `out[i, j] (+)= left · right` for the given ranges of rows, columns and inner indices. The epilogue is
-/// applied after the last inner index.
+/// applied after the last inner index. `run` inner indices are worked on at a time.
 ///
 /// # Safety
 /// The views must cover the ranges, and `scratch` must have [`block_len`] floats.
@@ -141,23 +158,35 @@ pub(crate) unsafe fn block(
     m: Range<usize>,
     n: Range<usize>,
     k: Range<usize>,
+    run: usize,
     scratch: *mut f32,
 ) {
-    let kc = even(k.len(), run_len(ker, n.len()));
     let pr = panel_rows(ker, m.len(), left.rows, left.rs);
     let nr = ker.nr();
-    let packed_left = align(scratch);
-    let packed_right = align(packed_left.wrapping_add(m.len().next_multiple_of(pr) * kc + SLACK / 2));
+    let panels = m.len().div_ceil(pr);
+    // A tile of few rows waits for its own sums, so the last two panels share their rows then.
+    let rest = m.len() - (panels - 1) * pr;
+    let moved = if panels > 1 && 2 * rest <= pr { (pr - rest) / 2 } else { 0 };
+    let panel_at =
+        |t: usize| if t < panels { m.start + t * pr - if t + 1 == panels { moved } else { 0 } } else { m.end };
+    let packed_right = align(scratch);
+    let mut packed_left = align(packed_right.wrapping_add(nr * run + SLACK / 2));
     let mut p0 = k.start;
     loop {
-        let len = kc.min(k.end - p0);
+        let len = run.min(k.end - p0);
+        // The copy of a panel's last row may write a vector, and the next panel is not always written after it.
+        let panel_len = pr * len + ker.w;
         let last = p0 + len >= k.end;
         // SAFETY: all indices stay inside the ranges that the caller vouches for.
         unsafe {
-            if left.pack {
-                for i in m.clone().step_by(pr) {
-                    let dst = packed_left.add((i - m.start) * len);
-                    (ker.copy)(left.ptr.add(i + p0 * left.ks), left.ks, len, pr.min(m.end - i), dst, pr);
+            if matches!(left.pack, Pack::Run | Pack::All) {
+                for p in (0..len).step_by(PACK_STEP) {
+                    for t in 0..panels {
+                        let (i, end) = (panel_at(t), panel_at(t + 1));
+                        let (src, dst) =
+                            (left.ptr.add(i + (p0 + p) * left.ks), packed_left.add(t * panel_len + p * pr));
+                        (ker.copy)(src, left.ks, PACK_STEP.min(len - p), end - i, dst, pr);
+                    }
                 }
             }
             let panel = |j: usize| match *right {
@@ -169,14 +198,15 @@ pub(crate) unsafe fn block(
                     pack_panel(ker, src, p0..p0 + len, j, nr.min(n.end - j), packed_right);
                 }
             };
-            let tile = |i: usize, j: usize| {
-                let (h, cols) = (pr.min(m.end - i), nr.min(n.end - j));
+            let tile = |t: usize, j: usize| {
+                let i = panel_at(t);
+                let (h, cols) = (panel_at(t + 1) - i, nr.min(n.end - j));
                 let nv = cols.div_ceil(ker.w);
-                let (a, a_step, rows) = if left.pack {
-                    (packed_left.add((i - m.start) * len).cast_const(), pr, false)
-                } else {
+                let (a, a_step, rows) = if left.pack == Pack::Nothing {
                     let step = if left.rows { left.rs } else { left.ks };
                     (left.ptr.add(i * left.rs + p0 * left.ks), step, left.rows)
+                } else {
+                    (packed_left.add(t * panel_len).cast_const(), pr, false)
                 };
                 let (b, b_step) = panel(j);
                 ker.tile(h, nv, rows)(&Tile {
@@ -197,24 +227,27 @@ pub(crate) unsafe fn block(
                     ahead: b,
                 });
             };
-            let (panels, far) = (m.len().div_ceil(pr), len * n.len() > MIDDLE);
+            let far = len * n.len() > MIDDLE;
             for j in n.clone().step_by(nr) {
                 pack(j);
                 let next = (j + nr)..n.end.min(j + 2 * nr);
-                for (t, i) in m.clone().step_by(pr).enumerate() {
+                for t in 0..panels {
                     if let Right::Private(src) = right
                         && far
                     {
                         // A panel's lines lie far apart, so its packing would wait for each of them.
                         ask(src, p0..p0 + len, &next, t, panels);
                     }
-                    tile(i, j);
+                    tile(t, j);
                 }
             }
         }
-        p0 += len;
         if last {
             break;
+        }
+        p0 += len;
+        if matches!(left.pack, Pack::All | Pack::Done) {
+            packed_left = packed_left.wrapping_add(panels * panel_len);
         }
     }
 }

@@ -31,9 +31,15 @@ const MAX_COLS: usize = 1024;
 const ENOUGH: usize = 8;
 /// Panels of rows up to which the right matrix is read in place: packing it costs about one such reading.
 const FEW_PANELS: usize = 4;
-/// Least rows, and panels of columns, for which rows are packed.
-const MIN_PACKED_ROWS: usize = 64;
+/// Most floats of the packed rows of a block for one run of inner indices (half of a 512 KB second-level cache), and for
+/// all of them, which are kept for the next block (all of it: they are read in order).
+const PACKED: usize = 1 << 16;
+const KEPT: usize = 1 << 17;
+/// Least rows for which rows are packed, and least panels of columns: for a left matrix that the second-level cache does
+/// not hold, and for one that it does.
+const MIN_PACKED_ROWS: usize = 16;
 const MIN_PACKED_PANELS: usize = 4;
+const MIN_NEAR_PANELS: usize = 8;
 /// Most inner indices for which the streamed matrix of a flat product is copied.
 const FLAT_PACKED: usize = 128;
 /// Floats of a matrix that is not expected in the second-level cache.
@@ -85,6 +91,8 @@ pub(super) struct Plan {
     /// Inner indices per chunk.
     pub(super) chunk: usize,
     pub(super) pack_left: bool,
+    /// Rows are packed for all inner indices at once, and serve several blocks.
+    pub(super) keep_left: bool,
     pub(super) pack_right: bool,
 }
 
@@ -94,7 +102,15 @@ impl Plan {
         let (m, n, k) = (p.m, p.n, p.k);
         let work = m.saturating_mul(n).saturating_mul(k);
         let tasks = if work < 4 * TASK { 1 } else { (work / TASK).min(MAX_TASKS) };
-        let mut plan = Plan { kind: Kind::Blocks, rows: m, cols: n, chunk: k, pack_left: false, pack_right: false };
+        let mut plan = Plan {
+            kind: Kind::Blocks,
+            rows: m,
+            cols: n,
+            chunk: k,
+            pack_left: false,
+            keep_left: false,
+            pack_right: false,
+        };
         let swap = p.tb && Self::dots(ker, m, n, k);
         if swap || (!p.ta && Self::dots(ker, n, m, k) && (m > 1 || p.tb)) {
             plan.kind = Kind::Dots { swap };
@@ -125,9 +141,11 @@ impl Plan {
             return plan;
         }
         // Each inner index of a transposed matrix is a cache line of its own, and often a page.
-        plan.pack_left = p.ta && m >= MIN_PACKED_ROWS && n >= MIN_PACKED_PANELS * ker.nr() && k > SHALLOW;
+        let panels = if m * k <= KEPT { MIN_NEAR_PANELS } else { MIN_PACKED_PANELS };
+        plan.pack_left = p.ta && m >= MIN_PACKED_ROWS && n >= panels * ker.nr() && k > SHALLOW;
         plan.pack_right = p.tb || (m > FEW_PANELS * ker.mr && n > ker.nr());
         (plan.rows, plan.cols) = Self::grid(ker, p, tasks, plan.pack_left, plan.pack_right);
+        plan.keep_left = plan.pack_left && Self::kept(p, plan.rows);
         let blocks = m.div_ceil(plan.rows) * n.div_ceil(plan.cols);
         if blocks < ENOUGH {
             plan.chunk = Self::chunk(k, tasks, blocks);
@@ -135,8 +153,14 @@ impl Plan {
         plan
     }
 
-    /// Rows and columns of a block. Rows of blocks pack the same columns, and columns of blocks the same rows: of all
-    /// grids the one that would be done first by as many workers as there are blocks, up to [`ENOUGH`].
+    /// Whether a worker keeps its packed rows, if it packs them, for other blocks.
+    fn kept(p: &Problem, rows: usize) -> bool {
+        rows.min(p.m) * p.k <= KEPT
+    }
+
+    /// Rows and columns of a block. Rows of blocks pack the same columns, and columns of blocks the same rows unless
+    /// they are kept: of all grids the one that would be done first by as many workers as there are blocks, up to
+    /// [`ENOUGH`].
     fn grid(ker: &Kernels, p: &Problem, tasks: usize, pack_left: bool, pack_right: bool) -> (usize, usize) {
         let (m, n) = (p.m, p.n);
         let (row_unit, col_unit) = if p.k <= SHALLOW {
@@ -146,15 +170,17 @@ impl Plan {
         };
         // In units of a sixteenth of a multiply-add of all lanes, for one inner index.
         let (left_cost, right_cost) = (if pack_left { 4 * m } else { 0 }, if p.tb { 5 * n } else { 3 * n });
+        let max_rows = if pack_left { PACKED / p.k.min(ker.kc) / row_unit * row_unit } else { MAX_ROWS };
         let mut best = (f64::INFINITY, 0, 0);
-        for row_blocks in m.div_ceil(MAX_ROWS)..=m.div_ceil(MAX_ROWS).max(tasks) {
+        for row_blocks in m.div_ceil(max_rows)..=m.div_ceil(max_rows).max(tasks) {
             let rows = m.div_ceil(row_unit).div_ceil(row_blocks) * row_unit;
             let row_blocks = m.div_ceil(rows);
             let least = n.div_ceil(MAX_COLS);
             for col_blocks in least..=least.max(tasks.div_ceil(row_blocks)) {
                 let cols = n.div_ceil(col_unit).div_ceil(col_blocks) * col_unit;
                 let col_blocks = n.div_ceil(cols);
-                let packing = col_blocks * left_cost + if pack_right { row_blocks * right_cost } else { 0 };
+                let left_packed = if Self::kept(p, rows) { 1 } else { col_blocks };
+                let packing = left_packed * left_cost + if pack_right { row_blocks * right_cost } else { 0 };
                 let workers = (row_blocks * col_blocks).min(tasks).min(ENOUGH);
                 let time = (m as f64 * n as f64 + packing as f64) / workers as f64;
                 if time < best.0 {
@@ -193,11 +219,10 @@ impl Plan {
         match self.kind {
             Kind::Blocks if p.k <= SHALLOW => shallow_len(ker, self.cols.min(p.n), p.k).next_multiple_of(16),
             Kind::Blocks => {
-                let cols = self.cols.min(p.n);
-                // The last block may have fewer columns, and then longer runs.
-                let least = (p.n - 1) % self.cols + 1;
-                let len = |cols| block::block_len(ker, self.rows.min(p.m), cols, self.chunk.min(p.k));
-                len(cols).max(len(least)).next_multiple_of(16)
+                let k = self.chunk.min(p.k);
+                let run = block::run_len(ker, self.cols.min(p.n), k);
+                let runs = if self.keep_left { k.div_ceil(run) } else { usize::from(self.pack_left) };
+                block::block_len(ker, self.rows.min(p.m), run, runs).next_multiple_of(16)
             }
             Kind::Dots { swap } => {
                 let (few, rows) = if swap { (p.m, self.cols) } else { (p.n, self.rows) };

@@ -3,7 +3,7 @@
 //! In: the buffers. Out: the product. Invariant: tasks that run at the same time write disjoint memory: parts of c or
 //! of the partial results by their task number, scratch memory by their worker number.
 
-use super::block::{self, Left, Out, PAGE, Right, Source, align, even};
+use super::block::{self, Left, Out, PAGE, Pack, Right, Source, align, even};
 use super::kernels::Kernels;
 use super::plan::{DOT_NEAR, DOT_PANEL, Kind, MAX_CHUNKS, Plan, TASK, dot_block, group};
 use super::shallow::{SHALLOW, shallow};
@@ -11,6 +11,10 @@ use super::tile::{DOT_COLS, DOT_MOST, DOT_ROWS, Dots};
 use super::{Epilogue, Problem};
 use crate::cpu::par::{Par, Shared, run_tasks, serial};
 use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Workers that remember which rows they packed; others pack them for each block.
+const REMEMBERING: usize = 64;
 
 /// See [`super::Product::run_fused`]; there is no plan if a size is 0.
 ///
@@ -124,13 +128,27 @@ impl Job {
     unsafe fn blocks(&self, par: &Par<'_>) {
         let (ker, p, plan) = (self.ker, &self.p, &self.plan);
         let (row_blocks, col_blocks) = (p.m.div_ceil(plan.rows), p.n.div_ceil(plan.cols));
+        let run = block::run_len(ker, plan.cols.min(p.n), plan.chunk.min(p.k));
+        // What rows, of which chunk, lie packed in a worker's memory.
+        let packed = [const { AtomicUsize::new(usize::MAX) }; REMEMBERING];
         run_tasks(par, row_blocks * col_blocks * self.chunks, &|task, worker| {
-            let (i, rest) = (task % row_blocks, task / row_blocks);
-            let (j, chunk) = (rest % col_blocks, rest / col_blocks);
+            // Blocks of the same rows follow each other if their rows are kept.
+            let (i, j, chunk) = if plan.keep_left {
+                (task / col_blocks % row_blocks, task % col_blocks, task / col_blocks / row_blocks)
+            } else {
+                (task % row_blocks, task / row_blocks % col_blocks, task / row_blocks / col_blocks)
+            };
+            let rows = task / col_blocks;
+            let pack = match (plan.pack_left, plan.keep_left) {
+                (false, _) => Pack::Nothing,
+                (true, false) => Pack::Run,
+                _ if packed.get(worker).is_some_and(|p| p.swap(rows, Ordering::Relaxed) == rows) => Pack::Done,
+                _ => Pack::All,
+            };
             let (m, n) = (range(i, plan.rows, p.m), range(j, plan.cols, p.n));
             let k = range(chunk, plan.chunk, p.k);
             let (rs, ks) = if p.ta { (1, p.m) } else { (p.k, 1) };
-            let left = Left { ptr: self.a, rs, ks, rows: !p.ta, pack: plan.pack_left };
+            let left = Left { ptr: self.a, rs, ks, rows: !p.ta, pack };
             let right = if plan.pack_right {
                 Right::Private(Source { ptr: self.b, stride: if p.tb { p.k } else { p.n }, trans: p.tb })
             } else {
@@ -141,7 +159,7 @@ impl Job {
                 if p.k <= SHALLOW {
                     shallow(ker, &left, &right, &self.out(chunk), m, n, p.k, self.private(worker));
                 } else {
-                    block::block(ker, &left, &right, &self.out(chunk), m, n, k, self.private(worker));
+                    block::block(ker, &left, &right, &self.out(chunk), m, n, k, run, self.private(worker));
                 }
             };
         });
@@ -158,7 +176,7 @@ impl Job {
         let transposed = swap && (few > 1 || !self.bias.is_null());
         run_tasks(par, pieces * self.chunks, &|task, worker| {
             let (left, right) = if swap { (self.b, self.a) } else { (self.a, self.b) };
-            let left = Left { ptr: left, rs, ks, rows, pack: false };
+            let left = Left { ptr: left, rs, ks, rows, pack: Pack::Nothing };
             let (n, chunk) = (range(task % pieces, piece, many), task / pieces);
             let k = range(chunk, plan.chunk, p.k);
             // SAFETY: pieces of a chunk are disjoint, and chunks have their own results.

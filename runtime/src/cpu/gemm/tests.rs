@@ -111,6 +111,18 @@ fn several_blocks_and_chunks() {
 }
 
 #[test]
+fn packed_rows_that_serve_several_blocks() {
+    // One run and several; kept and too many to keep; in chunks; a last block of few columns or rows.
+    for (m, n, k) in
+        [(130, 257, 256), (66, 400, 960), (31, 390, 961), (17, 1041, 300), (200, 130, 1100), (40, 150, 2100)]
+    {
+        for tb in [false, true] {
+            check(Problem { batch: 1, m, n, k, ta: true, tb }, tb, !tb);
+        }
+    }
+}
+
+#[test]
 fn few_columns_in_long_runs() {
     // Groups of columns of equal and of different numbers, several runs of inner indices, rows that fill no group.
     for n in 5..=12 {
