@@ -139,9 +139,11 @@ fn main() {
         ("one row lstm", RnnCell::Lstm, 1, 30, 128),
         ("one row speech gru", RnnCell::Gru, 1, 195, 256),
     ] {
+        // The gates of Kur's cells have a hard sigmoid, those of `cell: torch` a sigmoid.
+        let after = cell == RnnCell::GruAfter;
         let g = RnnGeometry {
             cell,
-            inner: CellActivation::Sigmoid,
+            inner: if after { CellActivation::Sigmoid } else { CellActivation::HardSigmoid },
             outer: CellActivation::Tanh,
             reverse: false,
             batch: Dim::constant(batch),
