@@ -3,8 +3,6 @@
 //! functions in the compiler's gradient table; NaN stays NaN. The code of all activations is
 //! long, so it stands in one function that the cells call.
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-
 use crate::cpu::simd::{Simd, multiversion};
 use crate::cpu::vmath::{exp, log, sigmoid, sigmoid_of, tanh, tanh_of};
 use crate::plan::CellActivation;
@@ -100,14 +98,6 @@ unsafe fn slope<S: Simd>(kind: CellActivation, y: S::V) -> S::V {
                 S::mul(d, d)
             }
         }
-    }
-}
-
-/// Asks for `len` floats that are read or written a step later; they need not be valid.
-pub(super) fn ask_for(p: *const f32, len: usize) {
-    for i in (0..len).step_by(16) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(i).cast()) };
     }
 }
 

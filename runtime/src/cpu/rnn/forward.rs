@@ -1,9 +1,9 @@
 //! A recurrent layer forwards. In: xw `[n,t,G·u]`, recurrent kernel, bias. Out: the tape `[n,t,K·u]`.
 
 use super::cells::{
-    Activation, Forward, activation_for, ask_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for,
+    Activation, Forward, activation_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for,
 };
-use super::product::{StepProduct, StepRows, padded};
+use super::product::{Later, NO_RUN, StepProduct, StepRows, padded};
 use super::{Bump, Rnn, SLACK};
 use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Io, Level, LibKernel, Scratch};
@@ -91,8 +91,8 @@ impl LibKernel for Forwards {
                         false => hu.add(r * wide).copy_from_nonoverlapping(bias, rnn.plain()),
                     }
                 }
-                let multiply = |p: &StepProduct, packed, a, (c, c_step), bias| {
-                    p.run(packed, &StepRows { rows, a, a_step: step, c, c_step, bias, add: false });
+                let multiply = |p: &StepProduct, packed, a, (c, c_step), bias, later: &mut Later| {
+                    p.run(packed, &StepRows { rows, a, a_step: step, c, c_step, bias, add: false }, later);
                 };
                 for i in 0..rnn.t {
                     let row = |r: usize| {
@@ -112,20 +112,19 @@ impl LibKernel for Forwards {
                             tape: tape.add(at * rnn.parts * u),
                         }
                     };
+                    let mut later = Later::none();
+                    if i + 1 < rnn.t {
+                        let at = first * rnn.t + rnn.at(i + 1);
+                        let run = |p: *const f32, len: usize| (p.wrapping_add(at * len), rnn.t * len, len);
+                        later = Later::new(rows, [run(xw, rnn.gates * u), run(tape, rnn.parts * u), NO_RUN]);
+                    }
                     if i > 0 {
-                        multiply(&self.gates, left, h, (hu, wide), bias);
+                        multiply(&self.gates, left, h, (hu, wide), bias, &mut later);
                     }
-                    for r in 0..rows {
-                        (self.first)(&row(r));
-                        if i + 1 < rnn.t {
-                            let at = (first + r) * rnn.t + rnn.at(i + 1);
-                            ask_for(xw.wrapping_add(at * rnn.gates * u), rnn.gates * u);
-                            ask_for(tape.wrapping_add(at * rnn.parts * u), rnn.parts * u);
-                        }
-                    }
+                    (0..rows).for_each(|r| (self.first)(&row(r)));
                     if gru {
                         if i > 0 {
-                            multiply(&self.candidate, right, rh, (candidate, step), std::ptr::null());
+                            multiply(&self.candidate, right, rh, (candidate, step), std::ptr::null(), &mut later);
                         }
                         (0..rows).for_each(|r| (self.second)(&row(r)));
                     }

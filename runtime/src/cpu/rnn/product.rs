@@ -13,6 +13,8 @@ use crate::cpu::par::{Par, Shared, run_tasks};
 const DEPTH: usize = 384;
 /// Floats that a task packs.
 const PACKED: usize = 16 << 10;
+/// Runs of memory that a row of the next step has.
+const RUNS: usize = 3;
 
 /// Distance of the rows of a small matrix in scratch memory: whole cache lines, and never a multiple of a page, lest rows
 /// fall into one cache set.
@@ -48,6 +50,52 @@ pub(super) struct StepRows {
     pub(super) bias: *const f32,
     /// Whether the product is added to the result instead of replacing it.
     pub(super) add: bool,
+}
+
+/// No run of [`Later`].
+pub(super) const NO_RUN: (*const f32, usize, usize) = (std::ptr::null(), 0, 0);
+
+/// Memory that the next step reads or writes. Tiles ask for it piece by piece: all at once, it would hold up the loads of
+/// others.
+pub(super) struct Later {
+    /// First float for the first row, distance of rows, floats of each row.
+    runs: [(*const f32, usize, usize); RUNS],
+    rows: usize,
+    run: usize,
+    row: usize,
+    at: usize,
+}
+
+impl Later {
+    /// Nothing.
+    pub(super) fn none() -> Later {
+        Later::new(0, [NO_RUN; RUNS])
+    }
+
+    /// Of some rows. The memory need not be valid.
+    pub(super) fn new(rows: usize, runs: [(*const f32, usize, usize); RUNS]) -> Later {
+        Later { runs, rows, run: 0, row: 0, at: 0 }
+    }
+
+    /// The start of the next `len` floats, until all are handed out.
+    fn take(&mut self, len: usize) -> Option<*const f32> {
+        if self.rows == 0 {
+            return None;
+        }
+        let (start, stride, whole) = *self.runs.get(self.run)?;
+        if whole == 0 {
+            return None;
+        }
+        let part = start.wrapping_add(self.row * stride + self.at);
+        self.at += len;
+        if self.at >= whole {
+            (self.at, self.row) = (0, self.row + 1);
+        }
+        if self.row == self.rows {
+            (self.row, self.run) = (0, self.run + 1);
+        }
+        Some(part)
+    }
 }
 
 impl StepProduct {
@@ -101,7 +149,7 @@ impl StepProduct {
     ///
     /// # Safety
     /// `packed` is what [`StepProduct::pack`] has written, and the rows have `k` and `n` floats.
-    pub(super) unsafe fn run(&self, packed: *const f32, x: &StepRows) {
+    pub(super) unsafe fn run(&self, packed: *const f32, x: &StepRows, later: &mut Later) {
         let StepProduct { ker, k, n, width, .. } = *self;
         let (pr, depth) = (even(x.rows, ker.mr), even(k, DEPTH));
         // Wide panels are made for tasks with few rows.
@@ -136,8 +184,7 @@ impl StepProduct {
                             accumulate: x.add || p > 0,
                             bias: if last && !x.bias.is_null() { x.bias.add(j) } else { std::ptr::null() },
                             relu: false,
-                            // What comes next; each tile asks for another part of it.
-                            ahead: b.wrapping_add(depth * (width + i / pr * 2 * LINE / AHEAD_EVERY)),
+                            ahead: later.take(depth * 2 * LINE / AHEAD_EVERY).unwrap_or(b),
                         });
                     }
                 }
