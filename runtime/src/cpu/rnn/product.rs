@@ -151,9 +151,10 @@ impl StepProduct {
     /// `packed` is what [`StepProduct::pack`] has written, and the rows have `k` and `n` floats.
     pub(super) unsafe fn run(&self, packed: *const f32, x: &StepRows, later: &mut Later) {
         let StepProduct { ker, k, n, width, .. } = *self;
-        let (pr, depth) = (even(x.rows, ker.mr), even(k, DEPTH));
+        // Rows are cut evenly: tiles of few rows have too few sums to hide the time that an addition takes.
+        let (blocks, depth) = (x.rows.div_ceil(ker.mr), even(k, DEPTH));
         // Wide panels are made for tasks with few rows.
-        let wide_tile = ker.flat(pr, true);
+        let wide_tile = ker.flat(x.rows.div_ceil(blocks), true);
         let mut j = 0;
         while j < n {
             // The last panel may be too narrow for a wide tile, and the last task may have fewer rows than the others.
@@ -163,8 +164,9 @@ impl StepProduct {
             let cols = (n - j).min(nv * ker.w);
             for p in (0..k).step_by(depth) {
                 let last = p + depth >= k;
-                for i in (0..x.rows).step_by(pr) {
-                    let h = pr.min(x.rows - i);
+                for block in 0..blocks {
+                    let (i, end) = (x.rows * block / blocks, x.rows * (block + 1) / blocks);
+                    let h = end - i;
                     let kernel = if wide { wide_tile.0 } else { ker.tile(h, nv, true) };
                     // SAFETY: all indices are inside the matrices that the caller vouches for.
                     unsafe {
