@@ -29,7 +29,7 @@ impl Back {
         let u = rnn.u;
         let product = |first, k| {
             let n = if k == 0 { 0 } else { u };
-            StepProduct::new(rnn.rows(), (k, n), first, rnn.gates * u, true, level)
+            StepProduct::new(rnn.rows(1), (k, n), first, rnn.gates * u, true, level)
         };
         Back {
             rnn,
@@ -55,7 +55,7 @@ impl Back {
     /// gradients to the gates; what the memory of `lstm` gives, zeros, a tape of zeros.
     fn local(&self) -> usize {
         let (u, plain) = (self.rnn.u, self.rnn.plain());
-        self.rnn.rows() * (4 * padded(u) + padded(plain)) + 2 * padded(u) + padded(self.rnn.parts * u)
+        self.rnn.rows(1) * (4 * padded(u) + padded(plain)) + 2 * padded(u) + padded(self.rnn.parts * u)
     }
 }
 
@@ -66,7 +66,7 @@ impl LibKernel for Back {
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let rnn = &self.rnn;
-        let (u, most) = (rnn.u, rnn.rows());
+        let (u, most) = (rnn.u, rnn.rows(io.threads));
         let (gru, lstm) = (rnn.cell == RnnCell::Gru, rnn.cell == RnnCell::Lstm);
         let (tape, kernel, g, gxw) = (io.bufs[0], io.bufs[1], io.bufs[2], io.bufs[3]);
         let mut bump = Bump::new(io.scratch);

@@ -24,7 +24,7 @@ pub(crate) struct Forwards {
 impl Forwards {
     pub(crate) fn new(rnn: Rnn, level: Level) -> Forwards {
         let u = rnn.u;
-        let product = |first, n| StepProduct::new(rnn.rows(), (u, n), first, rnn.gates * u, false, level);
+        let product = |first, n| StepProduct::new(rnn.rows(1), (u, n), first, rnn.gates * u, false, level);
         Forwards {
             rnn,
             gates: product(0, rnn.plain()),
@@ -47,7 +47,7 @@ impl Forwards {
     /// Floats of each worker: h, c, r∘h, the candidate's product, the gates' product, zeros.
     fn local(&self) -> usize {
         let (u, plain) = (self.rnn.u, self.rnn.plain());
-        self.rnn.rows() * (4 * padded(u) + padded(plain)) + padded(u)
+        self.rnn.rows(1) * (4 * padded(u) + padded(plain)) + padded(u)
     }
 }
 
@@ -58,7 +58,7 @@ impl LibKernel for Forwards {
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let rnn = &self.rnn;
-        let (u, gru, most) = (rnn.u, rnn.cell == RnnCell::Gru, rnn.rows());
+        let (u, gru, most) = (rnn.u, rnn.cell == RnnCell::Gru, rnn.rows(io.threads));
         let (xw, kernel, tape) = (io.bufs[0], io.bufs[1], io.bufs[io.bufs.len() - 1]);
         let bias = if rnn.cell == RnnCell::GruAfter { io.bufs[2].cast_const() } else { std::ptr::null() };
         let mut bump = Bump::new(io.scratch);
