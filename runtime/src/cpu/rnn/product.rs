@@ -153,45 +153,49 @@ impl StepProduct {
         let StepProduct { ker, k, n, width, .. } = *self;
         // Rows are cut evenly: tiles of few rows have too few sums to hide the time that an addition takes.
         let (blocks, depth) = (x.rows.div_ceil(ker.mr), even(k, DEPTH));
+        let (least, more) = (x.rows / blocks, x.rows % blocks);
         // Wide panels are made for tasks with few rows.
         let wide_tile = ker.flat(x.rows.div_ceil(blocks), true);
-        let mut j = 0;
-        while j < n {
-            // The last panel may be too narrow for a wide tile, and the last task may have fewer rows than the others.
-            let rest = (n - j).min(width - j % width).div_ceil(ker.w);
-            let wide = wide_tile.1 > 2 && wide_tile.1 * ker.w == width && rest >= wide_tile.1;
-            let nv = if wide { wide_tile.1 } else { rest.min(2) };
-            let cols = (n - j).min(nv * ker.w);
-            for p in (0..k).step_by(depth) {
-                let last = p + depth >= k;
-                for block in 0..blocks {
-                    let (i, end) = (x.rows * block / blocks, x.rows * (block + 1) / blocks);
-                    let h = end - i;
-                    let kernel = if wide { wide_tile.0 } else { ker.tile(h, nv, true) };
-                    // SAFETY: all indices are inside the matrices that the caller vouches for.
-                    unsafe {
-                        let b = packed.add(j / width * width * k + j % width + p * width);
-                        kernel(&Tile {
-                            a: x.a.add(i * x.a_step + p),
-                            segs: ONE_SEGMENT.as_ptr(),
-                            nseg: 1,
-                            seg_len: depth.min(k - p),
-                            a_step: x.a_step,
-                            b,
-                            b_step: width,
-                            b_skip: 0,
-                            c: x.c.add(i * x.c_step + j),
-                            c_step: x.c_step,
-                            tail: cols - (nv - 1) * ker.w,
-                            accumulate: x.add || p > 0,
-                            bias: if last && !x.bias.is_null() { x.bias.add(j) } else { std::ptr::null() },
-                            relu: false,
-                            ahead: later.take(depth * 2 * LINE / AHEAD_EVERY).unwrap_or(b),
-                        });
+        for panel in (0..n).step_by(width) {
+            let (mut j, end) = (panel, n.min(panel + width));
+            while j < end {
+                // The last panel may be too narrow for a wide tile, and the last task may have fewer rows than the others.
+                let rest = (end - j).div_ceil(ker.w);
+                let wide = wide_tile.1 > 2 && wide_tile.1 * ker.w == width && rest >= wide_tile.1;
+                let nv = if wide { wide_tile.1 } else { rest.min(2) };
+                let cols = (end - j).min(nv * ker.w);
+                for p in (0..k).step_by(depth) {
+                    let last = p + depth >= k;
+                    let mut i = 0;
+                    for block in 0..blocks {
+                        let h = least + usize::from(block < more);
+                        let kernel = if wide { wide_tile.0 } else { ker.tile(h, nv, true) };
+                        // SAFETY: all indices are inside the matrices that the caller vouches for.
+                        unsafe {
+                            let b = packed.add(panel * k + j - panel + p * width);
+                            kernel(&Tile {
+                                a: x.a.add(i * x.a_step + p),
+                                segs: ONE_SEGMENT.as_ptr(),
+                                nseg: 1,
+                                seg_len: depth.min(k - p),
+                                a_step: x.a_step,
+                                b,
+                                b_step: width,
+                                b_skip: 0,
+                                c: x.c.add(i * x.c_step + j),
+                                c_step: x.c_step,
+                                tail: cols - (nv - 1) * ker.w,
+                                accumulate: x.add || p > 0,
+                                bias: if last && !x.bias.is_null() { x.bias.add(j) } else { std::ptr::null() },
+                                relu: false,
+                                ahead: later.take(depth * 2 * LINE / AHEAD_EVERY).unwrap_or(b),
+                            });
+                        }
+                        i += h;
                     }
                 }
+                j += cols;
             }
-            j += cols;
         }
     }
 }
