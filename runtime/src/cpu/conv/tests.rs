@@ -66,7 +66,9 @@ fn check(d: &Conv) {
                 let work = Guarded::new((shared + threads * local) / 4);
                 let bufs = [a.ptr(), b.ptr(), out.ptr()];
                 // SAFETY: all buffers have the sizes of the geometry.
-                unsafe { kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &bufs, scratch: work.ptr(), threads }) };
+                unsafe {
+                    kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &bufs, scratch: work.ptr(), threads })
+                };
                 out.check();
                 work.check();
                 out.slice().to_vec()

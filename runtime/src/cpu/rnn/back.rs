@@ -2,8 +2,7 @@
 //! tape, the recurrent kernel, the gradient to the states. Out: gxw `[n,t,G·u]`.
 
 use super::cells::{
-    Activation, Backward, activation_for, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for,
-    lstm_back_for,
+    Activation, Backward, activation_for, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for, lstm_back_for,
 };
 use super::product::{Later, NO_RUN, StepProduct, StepRows, padded};
 use super::{Bump, Rnn, SLACK};

@@ -1,8 +1,6 @@
 //! A recurrent layer forwards. In: xw `[n,t,G·u]`, recurrent kernel, bias. Out: the tape `[n,t,K·u]`.
 
-use super::cells::{
-    Activation, Forward, activation_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for,
-};
+use super::cells::{Activation, Forward, activation_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for};
 use super::product::{Later, NO_RUN, StepProduct, StepRows, padded};
 use super::{Bump, Rnn, SLACK};
 use crate::cpu::par::{Par, Shared, run_tasks};

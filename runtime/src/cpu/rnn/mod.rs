@@ -1,6 +1,6 @@
 //! Recurrent layers. In: the products of all steps with the input kernel. Out: the tape (states and gates of all steps),
-//! or gradients. Invariants: a task runs some rows of the batch through all steps by itself, and it does not matter which other
-//! rows it has, so the number of threads changes no bit; products over all steps at once are ordinary ones.
+//! or gradients. Invariants: a task runs some rows of the batch through all steps by itself, and rows do not depend on each
+//! other, so the number of threads changes no bit; products over all steps at once are ordinary ones.
 //!
 //! A step multiplies the states of its rows by the recurrent kernel (`product`); everything else is elementwise (`cells`).
 
