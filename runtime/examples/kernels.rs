@@ -139,9 +139,11 @@ fn main() {
         ("one row lstm", RnnCell::Lstm, 1, 30, 128),
         ("one row speech gru", RnnCell::Gru, 1, 195, 256),
     ] {
+        // The gates of Kur's cells have a hard sigmoid, those of `cell: torch` a sigmoid.
+        let after = cell == RnnCell::GruAfter;
         let g = RnnGeometry {
             cell,
-            inner: CellActivation::Sigmoid,
+            inner: if after { CellActivation::Sigmoid } else { CellActivation::HardSigmoid },
             outer: CellActivation::Tanh,
             reverse: false,
             batch: Dim::constant(batch),
@@ -202,7 +204,7 @@ impl Bench {
         let scratch = kernel.scratch();
         let mut work = Aligned::new((scratch.shared + self.options.threads * scratch.local) / 4);
         let ptrs: Vec<*mut f32> = bufs.iter_mut().map(Aligned::ptr).collect();
-        let io = Io { bufs: &ptrs, scratch: work.ptr() };
+        let io = Io { bufs: &ptrs, scratch: work.ptr(), threads: self.options.threads };
         let pool = RefCell::new(&mut self.pool);
         let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
         // SAFETY: buffers and scratch are as long as the kernel asked for.

@@ -30,7 +30,7 @@ impl LibKernel for Biased {
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let epilogue = Epilogue { bias: Some(io.bufs[2].cast_const()), relu: self.relu };
-        let io = Io { bufs: &[io.bufs[0], io.bufs[1], io.bufs[3]], scratch: io.scratch };
+        let io = Io { bufs: &[io.bufs[0], io.bufs[1], io.bufs[3]], ..*io };
         // SAFETY: handed on to the caller; the bias has as many floats as the result has columns.
         unsafe {
             match &self.sums {

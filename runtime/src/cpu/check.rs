@@ -118,10 +118,11 @@ pub(crate) fn run(call: &LibCall, syms: &[u64], level: Level, pool: &mut Pool, i
     let mut work = Guarded::new((scratch.shared + pool.threads() * scratch.local) / 4);
     work.slice().fill(f32::NAN);
     let ptrs: Vec<*mut f32> = bufs.iter().map(Guarded::ptr).collect();
+    let threads = pool.threads();
     let pool = RefCell::new(pool);
     let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
     // SAFETY: buffers and scratch have the lengths asked for.
-    unsafe { kernel.run(&par, &Io { bufs: &ptrs, scratch: work.ptr() }) };
+    unsafe { kernel.run(&par, &Io { bufs: &ptrs, scratch: work.ptr(), threads }) };
     work.check();
     bufs.iter().for_each(Guarded::check);
     bufs[last].slice().to_vec()

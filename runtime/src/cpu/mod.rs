@@ -62,6 +62,8 @@ pub struct Io<'a> {
     pub bufs: &'a [*mut f32],
     /// [`LibKernel::scratch`] for as many threads as the [`Par`] has workers, 4-byte aligned.
     pub scratch: *mut f32,
+    /// Workers of the [`Par`]. Tasks may be cut by it only where that changes no bit of the result.
+    pub threads: usize,
 }
 
 /// Why a call cannot do its work on the values of this batch: the data is wrong, not the program.

@@ -324,9 +324,10 @@ impl Executor {
             }
             BoundCall::Lib(kernel) => {
                 // A kernel runs its regions one after the other, from this thread.
+                let threads = self.pool.threads();
                 let pool = RefCell::new(&mut self.pool);
                 let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
-                let io = Io { bufs, scratch: self.scratch.region.ptr().cast() };
+                let io = Io { bufs, scratch: self.scratch.region.ptr().cast(), threads };
                 // SAFETY: scratch holds `shared` bytes and `local` bytes for each thread, of the largest kernel; buffers
                 // were checked against `buffer_lens` when they were bound, the level when the executor was made.
                 unsafe {

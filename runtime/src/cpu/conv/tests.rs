@@ -66,7 +66,9 @@ fn check(d: &Conv) {
                 let work = Guarded::new((shared + threads * local) / 4);
                 let bufs = [a.ptr(), b.ptr(), out.ptr()];
                 // SAFETY: all buffers have the sizes of the geometry.
-                unsafe { kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &bufs, scratch: work.ptr() }) };
+                unsafe {
+                    kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &bufs, scratch: work.ptr(), threads })
+                };
                 out.check();
                 work.check();
                 out.slice().to_vec()
@@ -212,7 +214,7 @@ fn fewer_products_are_as_precise_as_many() {
                     let work = Guarded::new((shared + local) / 4);
                     let bufs = [a.ptr(), b.ptr(), out.ptr()];
                     // SAFETY: all buffers have the sizes of the geometry.
-                    unsafe { kernel.run(&backwards(1), &Io { bufs: &bufs, scratch: work.ptr() }) };
+                    unsafe { kernel.run(&backwards(1), &Io { bufs: &bufs, scratch: work.ptr(), threads: 1 }) };
                     let errors = out.slice().iter().zip(&exact[i]).map(|(g, e)| (f64::from(*g) - e).abs());
                     let (sum, worst) = errors.fold((0f64, 0f64), |(sum, worst), e| (sum + e * e, worst.max(e)));
                     let largest = exact[i].iter().fold(0f64, |m, e| m.max(e.abs()));

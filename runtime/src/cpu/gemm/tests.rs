@@ -22,7 +22,7 @@ fn product(
     let epilogue = Epilogue { bias: bias.as_ref().map(|b| b.ptr().cast_const()), relu };
     let ptrs = bufs.each_ref().map(Guarded::ptr);
     // SAFETY: the buffers have the sizes of the problem.
-    unsafe { kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &ptrs, scratch: work.ptr() }) };
+    unsafe { kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &ptrs, scratch: work.ptr(), threads }) };
     work.check();
     bufs.iter().for_each(Guarded::check);
     let [_, _, mut c] = bufs;

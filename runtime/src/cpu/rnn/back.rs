@@ -2,10 +2,9 @@
 //! tape, the recurrent kernel, the gradient to the states. Out: gxw `[n,t,G·u]`.
 
 use super::cells::{
-    Activation, Backward, activation_for, ask_for, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for,
-    lstm_back_for,
+    Activation, Backward, activation_for, gru_after_back_for, gru_candidate_back_for, gru_reset_back_for, lstm_back_for,
 };
-use super::product::{StepProduct, StepRows, padded};
+use super::product::{Later, NO_RUN, StepProduct, StepRows, padded};
 use super::{Bump, Rnn, SLACK};
 use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Io, Level, LibKernel, Scratch};
@@ -29,7 +28,7 @@ impl Back {
         let u = rnn.u;
         let product = |first, k| {
             let n = if k == 0 { 0 } else { u };
-            StepProduct::new(rnn.rows(), (k, n), first, rnn.gates * u, true, level)
+            StepProduct::new(rnn.rows(1), (k, n), first, rnn.gates * u, true, level)
         };
         Back {
             rnn,
@@ -55,7 +54,7 @@ impl Back {
     /// gradients to the gates; what the memory of `lstm` gives, zeros, a tape of zeros.
     fn local(&self) -> usize {
         let (u, plain) = (self.rnn.u, self.rnn.plain());
-        self.rnn.rows() * (4 * padded(u) + padded(plain)) + 2 * padded(u) + padded(self.rnn.parts * u)
+        self.rnn.rows(1) * (4 * padded(u) + padded(plain)) + 2 * padded(u) + padded(self.rnn.parts * u)
     }
 }
 
@@ -66,7 +65,7 @@ impl LibKernel for Back {
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let rnn = &self.rnn;
-        let (u, most) = (rnn.u, rnn.rows());
+        let (u, most) = (rnn.u, rnn.rows(io.threads));
         let (gru, lstm) = (rnn.cell == RnnCell::Gru, rnn.cell == RnnCell::Lstm);
         let (tape, kernel, g, gxw) = (io.bufs[0], io.bufs[1], io.bufs[2], io.bufs[3]);
         let mut bump = Bump::new(io.scratch);
@@ -119,28 +118,37 @@ impl LibKernel for Back {
                             gxw: gxw.add(at * rnn.gates * u),
                         }
                     };
-                    for (r, row) in (0..rows).map(row).enumerate() {
+                    for row in (0..rows).map(row) {
                         if lstm {
                             let (kind, x) = (rnn.outer, row.tape.add(u));
                             (self.activate)(&Activation { kind, x, plus: no_sum, to: y, len: u });
                         }
                         (self.first)(&row);
-                        if i > 0 {
-                            let at = (first + r) * rnn.t + rnn.at(i - 1);
-                            ask_for(tape.wrapping_add(at * rnn.parts * u), rnn.parts * u);
-                            ask_for(gxw.wrapping_add(at * rnn.gates * u), rnn.gates * u);
-                        }
+                    }
+                    let mut later = Later::none();
+                    if i > 0 {
+                        // Of the tape, two steps further: its states are those before the next step.
+                        let run = |p: *const f32, i: usize, len: usize| {
+                            (p.wrapping_add((first * rnn.t + rnn.at(i)) * len), rnn.t * len, len)
+                        };
+                        let states = match self.of {
+                            RnnGradOf::States => run(g, i - 1, u),
+                            RnnGradOf::Final => NO_RUN,
+                        };
+                        let before = run(tape, i.saturating_sub(2), rnn.parts * u);
+                        later = Later::new(rows, [before, run(gxw, i - 1, rnn.gates * u), states]);
                     }
                     if gru {
                         let (a_step, c_step, bias) = (step, step, std::ptr::null());
                         let x = StepRows { rows, a: dc, a_step, c: drh, c_step, bias, add: false };
-                        self.candidate.run(right, &x);
+                        self.candidate.run(right, &x, &mut later);
                         (0..rows).for_each(|r| (self.second)(&row(r)));
                     }
                     if i > 0 {
                         // Nothing else goes from state to state in `lstm`.
                         let (a_step, c_step, bias) = (wide, step, std::ptr::null());
-                        self.gates.run(left, &StepRows { rows, a: da, a_step, c: carry, c_step, bias, add: !lstm });
+                        let x = StepRows { rows, a: da, a_step, c: carry, c_step, bias, add: !lstm };
+                        self.gates.run(left, &x, &mut later);
                     }
                 }
             }

@@ -3,8 +3,6 @@
 //! functions in the compiler's gradient table; NaN stays NaN. The code of all activations is
 //! long, so it stands in one function that the cells call.
 
-use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
-
 use crate::cpu::simd::{Simd, multiversion};
 use crate::cpu::vmath::{exp, log, sigmoid, sigmoid_of, tanh, tanh_of};
 use crate::plan::CellActivation;
@@ -28,10 +26,7 @@ unsafe fn activate<S: Simd>(kind: CellActivation, x: S::V) -> S::V {
             CellActivation::Relu => S::max(zero, x),
             CellActivation::Tanh => tanh::<S>(x),
             CellActivation::Sigmoid => sigmoid::<S>(x),
-            CellActivation::HardSigmoid => {
-                let y = S::add(S::mul(x, S::splat(0.2)), S::splat(0.5));
-                S::min(one, S::max(zero, y))
-            }
+            CellActivation::HardSigmoid => hard_sigmoid_of::<S, 1>([x])[0],
             CellActivation::Elu => elu::<S>(x, 1.0, 1.0),
             CellActivation::Selu => elu::<S>(x, SELU_SCALE, SELU_ALPHA),
             CellActivation::Softplus => {
@@ -44,6 +39,19 @@ unsafe fn activate<S: Simd>(kind: CellActivation, x: S::V) -> S::V {
             }
             CellActivation::Softsign => S::div(x, S::add(one, S::set_bits(x, 0x7fff_ffff, 0))),
         }
+    }
+}
+
+/// A fifth of x and a half, within 0 and 1.
+#[inline(always)]
+unsafe fn hard_sigmoid_of<S: Simd, const N: usize>(mut x: [S::V; N]) -> [S::V; N] {
+    // SAFETY: passed on to the caller.
+    unsafe {
+        for x in &mut x {
+            let y = S::add(S::mul(*x, S::splat(0.2)), S::splat(0.5));
+            *x = S::min(S::splat(1.0), S::max(S::splat(0.0), y));
+        }
+        x
     }
 }
 
@@ -90,14 +98,6 @@ unsafe fn slope<S: Simd>(kind: CellActivation, y: S::V) -> S::V {
                 S::mul(d, d)
             }
         }
-    }
-}
-
-/// Asks for `len` floats that are read or written a step later; they need not be valid.
-pub(super) fn ask_for(p: *const f32, len: usize) {
-    for i in (0..len).step_by(16) {
-        // SAFETY: a prefetch never faults.
-        unsafe { _mm_prefetch::<_MM_HINT_T1>(p.wrapping_add(i).cast()) };
     }
 }
 
@@ -153,6 +153,7 @@ unsafe fn activation<S: Simd>(p: &Activation) {
         match p.kind {
             CellActivation::Sigmoid => several!(sigmoid_of),
             CellActivation::Tanh => several!(tanh_of),
+            CellActivation::HardSigmoid => several!(hard_sigmoid_of),
             _ => {}
         }
         while i < p.len {
@@ -340,6 +341,9 @@ macro_rules! with_kinds {
     ($p:ident, $f:expr) => {
         match ($p.inner, $p.outer) {
             (CellActivation::Sigmoid, CellActivation::Tanh) => $f($p, CellActivation::Sigmoid, CellActivation::Tanh),
+            (CellActivation::HardSigmoid, CellActivation::Tanh) => {
+                $f($p, CellActivation::HardSigmoid, CellActivation::Tanh)
+            }
             (inner, outer) => $f($p, inner, outer),
         }
     };

@@ -1,9 +1,7 @@
 //! A recurrent layer forwards. In: xw `[n,t,G·u]`, recurrent kernel, bias. Out: the tape `[n,t,K·u]`.
 
-use super::cells::{
-    Activation, Forward, activation_for, ask_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for,
-};
-use super::product::{StepProduct, StepRows, padded};
+use super::cells::{Activation, Forward, activation_for, gru_after_for, gru_gates_for, gru_state_for, lstm_for};
+use super::product::{Later, NO_RUN, StepProduct, StepRows, padded};
 use super::{Bump, Rnn, SLACK};
 use crate::cpu::par::{Par, Shared, run_tasks};
 use crate::cpu::{Io, Level, LibKernel, Scratch};
@@ -24,7 +22,7 @@ pub(crate) struct Forwards {
 impl Forwards {
     pub(crate) fn new(rnn: Rnn, level: Level) -> Forwards {
         let u = rnn.u;
-        let product = |first, n| StepProduct::new(rnn.rows(), (u, n), first, rnn.gates * u, false, level);
+        let product = |first, n| StepProduct::new(rnn.rows(1), (u, n), first, rnn.gates * u, false, level);
         Forwards {
             rnn,
             gates: product(0, rnn.plain()),
@@ -47,7 +45,7 @@ impl Forwards {
     /// Floats of each worker: h, c, r∘h, the candidate's product, the gates' product, zeros.
     fn local(&self) -> usize {
         let (u, plain) = (self.rnn.u, self.rnn.plain());
-        self.rnn.rows() * (4 * padded(u) + padded(plain)) + padded(u)
+        self.rnn.rows(1) * (4 * padded(u) + padded(plain)) + padded(u)
     }
 }
 
@@ -58,7 +56,7 @@ impl LibKernel for Forwards {
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {
         let rnn = &self.rnn;
-        let (u, gru, most) = (rnn.u, rnn.cell == RnnCell::Gru, rnn.rows());
+        let (u, gru, most) = (rnn.u, rnn.cell == RnnCell::Gru, rnn.rows(io.threads));
         let (xw, kernel, tape) = (io.bufs[0], io.bufs[1], io.bufs[io.bufs.len() - 1]);
         let bias = if rnn.cell == RnnCell::GruAfter { io.bufs[2].cast_const() } else { std::ptr::null() };
         let mut bump = Bump::new(io.scratch);
@@ -91,8 +89,8 @@ impl LibKernel for Forwards {
                         false => hu.add(r * wide).copy_from_nonoverlapping(bias, rnn.plain()),
                     }
                 }
-                let multiply = |p: &StepProduct, packed, a, (c, c_step), bias| {
-                    p.run(packed, &StepRows { rows, a, a_step: step, c, c_step, bias, add: false });
+                let multiply = |p: &StepProduct, packed, a, (c, c_step), bias, later: &mut Later| {
+                    p.run(packed, &StepRows { rows, a, a_step: step, c, c_step, bias, add: false }, later);
                 };
                 for i in 0..rnn.t {
                     let row = |r: usize| {
@@ -112,20 +110,19 @@ impl LibKernel for Forwards {
                             tape: tape.add(at * rnn.parts * u),
                         }
                     };
+                    let mut later = Later::none();
+                    if i + 1 < rnn.t {
+                        let at = first * rnn.t + rnn.at(i + 1);
+                        let run = |p: *const f32, len: usize| (p.wrapping_add(at * len), rnn.t * len, len);
+                        later = Later::new(rows, [run(xw, rnn.gates * u), run(tape, rnn.parts * u), NO_RUN]);
+                    }
                     if i > 0 {
-                        multiply(&self.gates, left, h, (hu, wide), bias);
+                        multiply(&self.gates, left, h, (hu, wide), bias, &mut later);
                     }
-                    for r in 0..rows {
-                        (self.first)(&row(r));
-                        if i + 1 < rnn.t {
-                            let at = (first + r) * rnn.t + rnn.at(i + 1);
-                            ask_for(xw.wrapping_add(at * rnn.gates * u), rnn.gates * u);
-                            ask_for(tape.wrapping_add(at * rnn.parts * u), rnn.parts * u);
-                        }
-                    }
+                    (0..rows).for_each(|r| (self.first)(&row(r)));
                     if gru {
                         if i > 0 {
-                            multiply(&self.candidate, right, rh, (candidate, step), std::ptr::null());
+                            multiply(&self.candidate, right, rh, (candidate, step), std::ptr::null(), &mut later);
                         }
                         (0..rows).for_each(|r| (self.second)(&row(r)));
                     }

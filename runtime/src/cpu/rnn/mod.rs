@@ -1,6 +1,6 @@
 //! Recurrent layers. In: the products of all steps with the input kernel. Out: the tape (states and gates of all steps),
-//! or gradients. Invariants: a task runs some rows of the batch through all steps by itself, and rows are cut by the size
-//! of the batch alone, so the number of threads changes no bit; products over all steps at once are ordinary ones.
+//! or gradients. Invariants: a task runs some rows of the batch through all steps by itself, and rows do not depend on each
+//! other, so the number of threads changes no bit; products over all steps at once are ordinary ones.
 //!
 //! A step multiplies the states of its rows by the recurrent kernel (`product`); everything else is elementwise (`cells`).
 
@@ -23,8 +23,8 @@ use crate::plan::{CellActivation, RnnCell, RnnGeometry};
 
 /// Most rows of a task: enough for the register tiles of a product, few enough that a common batch feeds several threads.
 const ROWS: usize = 16;
-/// Rows from which there are several tasks.
-const SEVERAL: usize = 8;
+/// Fewest rows of a task that are worth another one: each reads the whole recurrent kernel at each step.
+const FEWEST: usize = 4;
 
 /// A recurrent layer with concrete sizes.
 #[derive(Clone, Copy, Debug)]
@@ -57,12 +57,11 @@ impl Rnn {
         }
     }
 
-    /// Rows of a task. From a few rows on there is an even number of tasks, so that two threads have equal shares.
-    fn rows(&self) -> usize {
-        if self.n < SEVERAL {
-            return self.n.max(1);
-        }
-        self.n.div_ceil(self.n.div_ceil(ROWS).next_multiple_of(2))
+    /// Rows of a task, most of them with one thread. With several there are as many tasks, or a multiple, so that all have
+    /// equal shares. That changes no bit, as rows do not depend on each other.
+    fn rows(&self, threads: usize) -> usize {
+        let tasks = self.n.div_ceil(ROWS).next_multiple_of(threads.max(1)).min(self.n / FEWEST).max(1);
+        self.n.div_ceil(tasks).max(1)
     }
 
     /// The place in the sequence of the step that runs as number `i`.

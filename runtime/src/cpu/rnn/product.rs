@@ -13,6 +13,8 @@ use crate::cpu::par::{Par, Shared, run_tasks};
 const DEPTH: usize = 384;
 /// Floats that a task packs.
 const PACKED: usize = 16 << 10;
+/// Runs of memory that a row of the next step has.
+const RUNS: usize = 3;
 
 /// Distance of the rows of a small matrix in scratch memory: whole cache lines, and never a multiple of a page, lest rows
 /// fall into one cache set.
@@ -48,6 +50,52 @@ pub(super) struct StepRows {
     pub(super) bias: *const f32,
     /// Whether the product is added to the result instead of replacing it.
     pub(super) add: bool,
+}
+
+/// No run of [`Later`].
+pub(super) const NO_RUN: (*const f32, usize, usize) = (std::ptr::null(), 0, 0);
+
+/// Memory that the next step reads or writes. Tiles ask for it piece by piece: all at once, it would hold up the loads of
+/// others.
+pub(super) struct Later {
+    /// First float for the first row, distance of rows, floats of each row.
+    runs: [(*const f32, usize, usize); RUNS],
+    rows: usize,
+    run: usize,
+    row: usize,
+    at: usize,
+}
+
+impl Later {
+    /// Nothing.
+    pub(super) fn none() -> Later {
+        Later::new(0, [NO_RUN; RUNS])
+    }
+
+    /// Of some rows. The memory need not be valid.
+    pub(super) fn new(rows: usize, runs: [(*const f32, usize, usize); RUNS]) -> Later {
+        Later { runs, rows, run: 0, row: 0, at: 0 }
+    }
+
+    /// The start of the next `len` floats, until all are handed out.
+    fn take(&mut self, len: usize) -> Option<*const f32> {
+        if self.rows == 0 {
+            return None;
+        }
+        let (start, stride, whole) = *self.runs.get(self.run)?;
+        if whole == 0 {
+            return None;
+        }
+        let part = start.wrapping_add(self.row * stride + self.at);
+        self.at += len;
+        if self.at >= whole {
+            (self.at, self.row) = (0, self.row + 1);
+        }
+        if self.row == self.rows {
+            (self.row, self.run) = (0, self.run + 1);
+        }
+        Some(part)
+    }
 }
 
 impl StepProduct {
@@ -101,48 +149,53 @@ impl StepProduct {
     ///
     /// # Safety
     /// `packed` is what [`StepProduct::pack`] has written, and the rows have `k` and `n` floats.
-    pub(super) unsafe fn run(&self, packed: *const f32, x: &StepRows) {
+    pub(super) unsafe fn run(&self, packed: *const f32, x: &StepRows, later: &mut Later) {
         let StepProduct { ker, k, n, width, .. } = *self;
-        let (pr, depth) = (even(x.rows, ker.mr), even(k, DEPTH));
+        // Rows are cut evenly: tiles of few rows have too few sums to hide the time that an addition takes.
+        let (blocks, depth) = (x.rows.div_ceil(ker.mr), even(k, DEPTH));
+        let (least, more) = (x.rows / blocks, x.rows % blocks);
         // Wide panels are made for tasks with few rows.
-        let wide_tile = ker.flat(pr, true);
-        let mut j = 0;
-        while j < n {
-            // The last panel may be too narrow for a wide tile, and the last task may have fewer rows than the others.
-            let rest = (n - j).min(width - j % width).div_ceil(ker.w);
-            let wide = wide_tile.1 > 2 && wide_tile.1 * ker.w == width && rest >= wide_tile.1;
-            let nv = if wide { wide_tile.1 } else { rest.min(2) };
-            let cols = (n - j).min(nv * ker.w);
-            for p in (0..k).step_by(depth) {
-                let last = p + depth >= k;
-                for i in (0..x.rows).step_by(pr) {
-                    let h = pr.min(x.rows - i);
-                    let kernel = if wide { wide_tile.0 } else { ker.tile(h, nv, true) };
-                    // SAFETY: all indices are inside the matrices that the caller vouches for.
-                    unsafe {
-                        let b = packed.add(j / width * width * k + j % width + p * width);
-                        kernel(&Tile {
-                            a: x.a.add(i * x.a_step + p),
-                            segs: ONE_SEGMENT.as_ptr(),
-                            nseg: 1,
-                            seg_len: depth.min(k - p),
-                            a_step: x.a_step,
-                            b,
-                            b_step: width,
-                            b_skip: 0,
-                            c: x.c.add(i * x.c_step + j),
-                            c_step: x.c_step,
-                            tail: cols - (nv - 1) * ker.w,
-                            accumulate: x.add || p > 0,
-                            bias: if last && !x.bias.is_null() { x.bias.add(j) } else { std::ptr::null() },
-                            relu: false,
-                            // What comes next; each tile asks for another part of it.
-                            ahead: b.wrapping_add(depth * (width + i / pr * 2 * LINE / AHEAD_EVERY)),
-                        });
+        let wide_tile = ker.flat(x.rows.div_ceil(blocks), true);
+        for panel in (0..n).step_by(width) {
+            let (mut j, end) = (panel, n.min(panel + width));
+            while j < end {
+                // The last panel may be too narrow for a wide tile, and the last task may have fewer rows than the others.
+                let rest = (end - j).div_ceil(ker.w);
+                let wide = wide_tile.1 > 2 && wide_tile.1 * ker.w == width && rest >= wide_tile.1;
+                let nv = if wide { wide_tile.1 } else { rest.min(2) };
+                let cols = (end - j).min(nv * ker.w);
+                for p in (0..k).step_by(depth) {
+                    let last = p + depth >= k;
+                    let mut i = 0;
+                    for block in 0..blocks {
+                        let h = least + usize::from(block < more);
+                        let kernel = if wide { wide_tile.0 } else { ker.tile(h, nv, true) };
+                        // SAFETY: all indices are inside the matrices that the caller vouches for.
+                        unsafe {
+                            let b = packed.add(panel * k + j - panel + p * width);
+                            kernel(&Tile {
+                                a: x.a.add(i * x.a_step + p),
+                                segs: ONE_SEGMENT.as_ptr(),
+                                nseg: 1,
+                                seg_len: depth.min(k - p),
+                                a_step: x.a_step,
+                                b,
+                                b_step: width,
+                                b_skip: 0,
+                                c: x.c.add(i * x.c_step + j),
+                                c_step: x.c_step,
+                                tail: cols - (nv - 1) * ker.w,
+                                accumulate: x.add || p > 0,
+                                bias: if last && !x.bias.is_null() { x.bias.add(j) } else { std::ptr::null() },
+                                relu: false,
+                                ahead: later.take(depth * 2 * LINE / AHEAD_EVERY).unwrap_or(b),
+                            });
+                        }
+                        i += h;
                     }
                 }
+                j += cols;
             }
-            j += cols;
         }
     }
 }
