@@ -159,6 +159,7 @@ impl Emit<'_> {
                 let bits = self.operand(Src::Bits(*bits));
                 self.asm.copy(self.v(*dst), bits);
             }
+            Inst::Prefetch { at } => self.asm.prefetch(self.mem(*at)),
             Inst::Enter(id) => self.enter(*id)?,
             Inst::Begin { id, step } => {
                 let count = self.counts[self.code.loops[*id].depth];

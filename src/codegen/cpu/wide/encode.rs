@@ -251,6 +251,15 @@ impl Assembler {
         self.vex(MAP_0F_F3, 0x11, src, Ymm(0), Operand::Mem(mem), None);
     }
 
+    /// Asks for the cache line of an address that need not exist.
+    pub(super) fn prefetch(&mut self, mem: Mem) {
+        if let Mem::At { base, index, .. } = mem {
+            let prefix = 0x40 | (index.map_or(0, |i| i.0 >> 3) << 1) | (base.0 >> 3);
+            self.code.extend_from_slice(&[prefix, 0x0f, 0x18]);
+            self.memory(1 << 3, mem, 0);
+        }
+    }
+
     pub(super) fn zero_upper(&mut self) {
         self.code.extend_from_slice(&[0xc5, 0xf8, 0x77]);
     }

@@ -94,6 +94,6 @@ fn touched(inst: &Inst, mut f: impl FnMut(V)) {
             f(*a);
             f(*dst);
         }
-        Inst::Enter(_) | Inst::Begin { .. } | Inst::End { .. } | Inst::Leave(_) => {}
+        Inst::Prefetch { .. } | Inst::Enter(_) | Inst::Begin { .. } | Inst::End { .. } | Inst::Leave(_) => {}
     }
 }

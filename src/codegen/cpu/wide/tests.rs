@@ -42,6 +42,8 @@ fn vector_instructions_read_back() {
         a.store(at(1, Some(9), 4096), Ymm(12));
         a.broadcast(Ymm(11), at(10, Some(3), -132));
         a.store_one(at(14, None, 0), Ymm(6));
+        a.prefetch(at(9, Some(13), 2048));
+        a.prefetch(at(3, None, 64));
         a.zero_upper();
         a.ret();
     });
@@ -61,6 +63,8 @@ fn vector_instructions_read_back() {
         "vmovups %ymm12, 0x1000(%rcx, %r9)",
         "vbroadcastss -0x84(%r10, %rbx), %ymm11",
         "vmovss %xmm6, (%r14)",
+        "prefetcht0 0x800(%r9, %r13)",
+        "prefetcht0 0x40(%rbx)",
         "vzeroupper",
         "retq",
     ];
