@@ -356,6 +356,31 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
 }
 
 #[test]
+fn a_hang_up_that_is_ignored_ends_nothing() {
+    // What `nohup` does before it starts a program.
+    let p = Place::of("digits");
+    p.build(&["--set", "train.epochs=inf"]);
+    let program = p.path("m.bin");
+    let program = program.to_str().expect("text");
+    let mut child = p
+        .command(Path::new("/bin/sh"), &["-c", "trap '' HUP; exec \"$0\" train --weights w", program])
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut err = BufReader::new(child.stderr.take().expect("piped"));
+    let mut text = String::new();
+    for (epoch, signal) in [("Epoch 1", "-HUP"), ("Epoch 4", "-INT")] {
+        while !text.contains(epoch) {
+            assert!(err.read_line(&mut text).expect("readable") > 0, "{text}");
+        }
+        succeed(&Command::new("kill").args([signal, &child.id().to_string()]).output().expect("kill runs"));
+    }
+    err.read_to_string(&mut text).expect("readable");
+    assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
+}
+
+#[test]
 fn divergence_keeps_the_last_good_weights() {
     let p = Place::of("iris");
     p.build(&[]);

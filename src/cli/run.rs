@@ -6,7 +6,7 @@ use kur_runtime::cli::{Command, default_threads, run};
 use kur_runtime::cpu::level::Level;
 use kur_runtime::exec::Executor;
 use kur_runtime::train::console::Console;
-use kur_runtime::train::cx::{About, RunCx};
+use kur_runtime::train::cx::{About, RunCx, shell_word};
 use kur_runtime::train::stop::Stop;
 
 use super::args::{CompileArgs, GlobalArgs};
@@ -55,11 +55,20 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
     let stem = Path::new(kurfile).file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let about = About {
         stem,
-        invocation: "kurc".to_owned(),
+        invocation: invocation(std::env::var("KUR_SET").ok()),
         kurfile: Some(kurfile.to_owned()),
+        set: args.set.clone(),
         directory: None,
         hash: None,
         code: Some(code.level.to_string()),
     };
     run(&mut RunCx { engine, console, about, stop: Stop::default() }, command)
+}
+
+/// How kurc was called, with the variable that changes what a Kurfile means.
+fn invocation(set: Option<String>) -> String {
+    match set.filter(|s| !s.is_empty()) {
+        Some(set) => format!("KUR_SET={} kurc", shell_word(&set)),
+        None => "kurc".to_owned(),
+    }
 }

@@ -418,8 +418,8 @@ impl Emitter<'_> {
         let extent = kept.first().map_or(Dim::ONE, |i| axes[*i].extent);
         let first = kept.first().copied();
         let inner: Vec<Dim> = (0..axes.len()).filter(|i| Some(*i) != first).map(|i| axes[i].extent).collect();
-        // Columns are taken in blocks of a cache line of floats.
-        let grain = if kept.len() == 1 && !rows { 16 } else { 1 };
+        // Columns are taken in blocks of four cache lines of floats, as many as code with eight lanes adds up at once.
+        let grain = if kept.len() == 1 && !rows { GRAIN } else { 1 };
         let cost = Dim::product(&inner).times(Dim::constant(work));
         self.finish(body, kept.is_empty(), extent, grain, cost)
     }

@@ -1,7 +1,7 @@
 //! Library kernels: what generated code cannot do at full speed. In: a [`LibCall`] and the values of its symbols. Out: a
 //! prepared [`LibKernel`], which runs its tasks through a [`Par`]. Invariants: no allocation after preparation;
-//! the tasks and the arithmetic in them depend on sizes and [`Level`] only, so results are bit-identical for any number
-//! of threads; nothing is read or written outside the buffers whose lengths [`buffer_lens`] gives.
+//! the arithmetic of an element depends on sizes and [`Level`] only, whatever the tasks, so results are bit-identical for
+//! any number of threads; nothing is read or written outside the buffers whose lengths [`buffer_lens`] gives.
 
 #[cfg(test)]
 mod check;

@@ -20,6 +20,8 @@ pub struct About {
     pub invocation: String,
     /// The Kurfile, which `kurc` takes behind the command.
     pub kurfile: Option<String>,
+    /// What was given with `--set`, which `kurc` must be given again to mean the same model.
+    pub set: Vec<String>,
     /// Directory of the executable, where default weights are looked for too.
     pub directory: Option<PathBuf>,
     /// SHA-256 of the payload, in hex.
@@ -29,12 +31,23 @@ pub struct About {
 }
 
 impl About {
-    /// A command as the user would type it: `./model.bin train`, `kurc train Kurfile.yml`.
+    /// A command as the user would type it: `./model.bin train`, `kurc train Kurfile.yml --set model.1.dense=20`.
     #[must_use]
     pub fn command(&self, word: &str) -> String {
-        let kurfile = self.kurfile.as_ref().map_or_else(String::new, |k| format!(" {k}"));
-        format!("{} {word}{kurfile}", self.invocation)
+        let kurfile = self.kurfile.iter().map(|k| format!(" {}", shell_word(k)));
+        let set = self.set.iter().map(|s| format!(" --set {}", shell_word(s)));
+        format!("{} {word}{}", self.invocation, kurfile.chain(set).collect::<String>())
     }
+}
+
+/// A text as one word of a shell's command line: as it is, or between single quotes.
+#[must_use]
+pub fn shell_word(text: &str) -> String {
+    let plain = |c: char| c.is_alphanumeric() || "_-./=:,@%+".contains(c);
+    if !text.is_empty() && text.chars().all(plain) {
+        return text.to_owned();
+    }
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 /// The context of a command.

@@ -21,7 +21,7 @@ pub mod tables;
 use std::path::Path;
 use std::time::Instant;
 
-use self::cx::{RunCx, Section};
+use self::cx::{RunCx, Section, shell_word};
 use self::engine::Engine;
 use self::epochs::{End, Trainer};
 use self::save::Target;
@@ -301,11 +301,13 @@ fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, se
                 cx.console.progress("Nothing was saved to continue from; `last` in the Kurfile's `weights`, or `--weights FILE`, names a file.");
             } else {
                 let weights = summary.resume_weights.as_ref().or(options.weights.as_ref());
-                let weights = weights.map_or_else(String::new, |w| format!(" --weights {w}"));
-                let data = options.data.as_ref().map_or_else(String::new, |d| format!(" {d}"));
+                let weights = weights.map_or_else(String::new, |w| format!(" --weights {}", shell_word(w)));
+                let data = options.data.as_ref().map_or_else(String::new, |d| format!(" {}", shell_word(d)));
                 let rest = summary.left.map_or_else(String::new, |n| format!(" --epochs {n}"));
+                // The seed need not be said again: it is part of what was saved.
+                let batch = options.batch_size.map_or_else(String::new, |n| format!(" --batch-size {n}"));
                 cx.console.progress(&format!(
-                    "Saved {saved}. Continue with `{}{data}{rest}{weights}`.",
+                    "Saved {saved}. Continue with `{}{data}{rest}{batch}{weights}`.",
                     cx.about.command("train")
                 ));
             }

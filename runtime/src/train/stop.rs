@@ -16,13 +16,17 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Lets SIGINT, SIGTERM and SIGHUP set the flag for the rest of the process's life.
+    /// Lets SIGINT, SIGTERM and SIGHUP set the flag for the rest of the process's life. A SIGHUP that is ignored already
+    /// stays so: that is how `nohup` keeps a program running when its terminal is closed.
     ///
     /// # Errors
     /// `signals` when the system refuses a handler.
     pub fn listen(&self) -> Result<()> {
         let again = Arc::new(AtomicBool::new(false));
         for signal in [SIGINT, SIGTERM, SIGHUP] {
+            if signal == SIGHUP && is_ignored(signal) {
+                continue;
+            }
             let number = usize::try_from(signal).unwrap_or_default();
             // The order matters: the first signal finds `again` unset, sets it, and only the second one ends the process.
             flag::register_conditional_shutdown(signal, 128 + signal, Arc::clone(&again))
@@ -46,4 +50,16 @@ impl Stop {
             signal => i32::try_from(signal).ok(),
         }
     }
+}
+
+/// Whether the process does not get the signal at all.
+fn is_ignored(signal: i32) -> bool {
+    let mut now = std::mem::MaybeUninit::<libc::sigaction>::zeroed();
+    // SAFETY: without a new action the call only writes the present one, into memory of its type; all zeros are a valid
+    // value of that type, should the call fail.
+    let now = unsafe {
+        libc::sigaction(signal, std::ptr::null(), now.as_mut_ptr());
+        now.assume_init()
+    };
+    now.sa_sigaction == libc::SIG_IGN
 }

@@ -137,6 +137,24 @@ fn an_interruption_says_how_to_go_on() {
 }
 
 #[test]
+fn the_way_to_go_on_repeats_what_was_given() {
+    let bench = Bench::new();
+    let (mut cx, _, err) = context(linear(bench.spec()), false);
+    let about = &mut cx.about;
+    about.invocation = "kurc".to_owned();
+    about.kurfile = Some("my model.yml".to_owned());
+    about.set = vec!["settings.n=[1, 2]".to_owned(), "train.epochs=9".to_owned()];
+    let stop = cx.stop.clone();
+    cx.engine.after_step = Box::new(move |_| stop.request(2));
+    let options = TrainOptions { batch_size: Some(2), ..epochs(4) };
+    assert_eq!(train(&mut cx, &options), Ok(Some(2)));
+    let text = err.text();
+    let way = text.lines().find_map(|l| l.split_once("Continue with ")).map(|(_, way)| way.to_owned());
+    let want = "`kurc train 'my model.yml' --set 'settings.n=[1, 2]' --set train.epochs=9 --epochs 4 --batch-size 2`.";
+    assert_eq!(way.as_deref(), Some(want), "{text}");
+}
+
+#[test]
 fn a_validation_that_was_cut_short_tells_a_plateau_nothing() {
     let run = |plateau: bool, cut: bool| {
         let bench = Bench::new();

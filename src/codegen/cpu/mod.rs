@@ -1,8 +1,8 @@
 //! Kernel IR → x86-64 machine code. Two levels: x86-64 with SSE2 only, and x86-64-v3. Cranelift compiles every kernel
 //! (Kernel IR → CLIF → machine code); on v3, those that [`wide`] can express get eight lanes from there instead of
-//! cranelift's four, with the same bits as results.
+//! cranelift's four, with the same bits as results (but for which of two NaNs survives an operation).
 //!
-//! Every scalar lives in an F32X4 register, with four equal lanes where it does not come from a vector loop. So vector
+//! With cranelift, every scalar lives in an F32X4 register, with four equal lanes where it does not come from a vector loop. So vector
 //! bodies and remainders are the same arithmetic on the same instructions, and an element's bits do not depend on
 //! where it falls.
 
@@ -82,8 +82,8 @@ impl CpuBackend {
         Ok(CodeVariant { level: self.level, entries, code })
     }
 
+    /// The CLIF of a verified kernel.
     fn function(&self, kernel: &Kernel, frontend: &mut FunctionBuilderContext) -> Result<Function, CodegenError> {
-        verify(kernel).map_err(|e| CodegenError::new(e.to_string()))?;
         let mut sig = Signature::new(CallConv::SystemV);
         sig.params.extend([AbiParam::new(types::I64); 3]);
         let mut func = Function::with_name_signature(UserFuncName::testcase(kernel.name.as_bytes()), sig);
@@ -127,7 +127,7 @@ impl Backend for CpuBackend {
         for kernel in kernels {
             out.code.resize(out.code.len().next_multiple_of(Artifact::ALIGN), PADDING);
             out.entries.push(out.code.len() as u64);
-            verify(kernel).map_err(|e| CodegenError::new(e.to_string()).within(kernel))?;
+            checked(kernel)?;
             if let Some(code) = self.eight_lanes(kernel) {
                 out.code.extend_from_slice(&code.bytes);
                 continue;
@@ -153,6 +153,7 @@ pub fn compile_variant(kernels: &[Kernel], level: CpuLevel) -> Result<CodeVarian
 /// # Errors
 /// As [`Backend::compile`].
 pub fn clif_text(kernel: &Kernel, level: CpuLevel) -> Result<String, CodegenError> {
+    checked(kernel)?;
     let func = CpuBackend::new(level)?.function(kernel, &mut FunctionBuilderContext::new());
     func.map(|f| f.display().to_string()).map_err(|e| e.within(kernel))
 }
@@ -165,7 +166,7 @@ pub fn asm_text(kernel: &Kernel, level: CpuLevel) -> Result<String, CodegenError
     let backend = CpuBackend::new(level)?;
     let fail = |e: String| CodegenError::new(format!("disassembly failed: {e}")).within(kernel);
     let capstone = backend.isa.to_capstone().map_err(|e| fail(e.to_string()))?;
-    verify(kernel).map_err(|e| CodegenError::new(e.to_string()).within(kernel))?;
+    checked(kernel)?;
     if let Some(code) = backend.eight_lanes(kernel) {
         let mut text = format!("@{}: ; {}, eight lanes\n", kernel.name, backend.name());
         let instructions = &code.bytes[..code.instructions];
@@ -185,6 +186,10 @@ pub fn asm_text(kernel: &Kernel, level: CpuLevel) -> Result<String, CodegenError
     let compiled = cx.compiled_code().ok_or_else(|| fail("no code".to_owned()))?;
     let text = compiled.disassemble(Some(&cx.func.params), &capstone).map_err(|e| fail(e.to_string()))?;
     Ok(format!("@{}: ; {}\n{text}", kernel.name, backend.name()))
+}
+
+fn checked(kernel: &Kernel) -> Result<(), CodegenError> {
+    verify(kernel).map_err(|e| CodegenError::new(e.to_string()).within(kernel))
 }
 
 /// The cranelift target of a level, with the settings that all code of kurc is compiled with.

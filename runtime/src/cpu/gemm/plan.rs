@@ -23,7 +23,7 @@ pub(super) const TASK: usize = 400_000;
 const LARGE: usize = 8_000_000;
 /// Tasks beyond this number serve nobody.
 const MAX_TASKS: usize = 64;
-/// Most rows of a block: its packed left matrix then fills an eighth to a quarter of a 1 MB second-level cache.
+/// Most rows of a block whose left matrix is read in place.
 const MAX_ROWS: usize = 168;
 /// Most columns of a block.
 const MAX_COLS: usize = 1024;

@@ -57,8 +57,8 @@ impl Rnn {
         }
     }
 
-    /// Rows of a task, most of them with one thread. With several there are as many tasks, or a multiple, so that all have
-    /// equal shares. That changes no bit, as rows do not depend on each other.
+    /// Rows of a task, most of them with one thread. With several the rows are cut into about as many tasks, or a multiple,
+    /// so that shares are about equal. That changes no bit, as rows do not depend on each other.
     fn rows(&self, threads: usize) -> usize {
         let tasks = self.n.div_ceil(ROWS).next_multiple_of(threads.max(1)).min(self.n / FEWEST).max(1);
         self.n.div_ceil(tasks).max(1)

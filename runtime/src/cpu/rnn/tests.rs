@@ -154,19 +154,21 @@ fn tapes_follow_the_definitions() {
     for (case, (n, t, u)) in sizes.into_iter().enumerate() {
         for cell in CELLS {
             for reverse in [false, true] {
-                let outer = CellActivation::ALL[case % 9];
-                let inner = CellActivation::ALL[(case * 2 + 3) % 9];
-                let layer = Layer::new(cell, inner, outer, reverse, n, t, u);
-                let (xw, w, bias) = (narrow(&layer.xw), narrow(&layer.w), narrow(&layer.bias));
-                let mut inputs: Vec<&[f32]> = vec![&xw, &w];
-                if cell == RnnCell::GruAfter {
-                    inputs.push(&bias);
+                // The pair of Kur's cells has loops of its own.
+                let kurs = (CellActivation::HardSigmoid, CellActivation::Tanh);
+                for (inner, outer) in [(CellActivation::ALL[(case * 2 + 3) % 9], CellActivation::ALL[case % 9]), kurs] {
+                    let layer = Layer::new(cell, inner, outer, reverse, n, t, u);
+                    let (xw, w, bias) = (narrow(&layer.xw), narrow(&layer.w), narrow(&layer.bias));
+                    let mut inputs: Vec<&[f32]> = vec![&xw, &w];
+                    if cell == RnnCell::GruAfter {
+                        inputs.push(&bias);
+                    }
+                    let want = layer.forward();
+                    // Gates without bounds make large states, whose rounding shows in all that follows.
+                    let largest = want.iter().fold(1.0_f64, |m, x| m.max(x.abs()));
+                    let scale = vec![2.0 * largest; want.len()];
+                    check(&LibCall::Rnn(layer.g), &[n as u64], &inputs, &want, &scale, 2e-5);
                 }
-                let want = layer.forward();
-                // Gates without bounds make large states, whose rounding shows in all that follows.
-                let largest = want.iter().fold(1.0_f64, |m, x| m.max(x.abs()));
-                let scale = vec![2.0 * largest; want.len()];
-                check(&LibCall::Rnn(layer.g), &[n as u64], &inputs, &want, &scale, 2e-5);
             }
         }
     }
@@ -180,7 +182,11 @@ fn gradients_follow_finite_differences() {
     {
         for cell in CELLS {
             for of in [RnnGradOf::States, RnnGradOf::Final] {
-                let (inner, outer) = (smooth[case % 4], smooth[(case + 1) % 4]);
+                // Within these sizes no argument comes near the corners of the hard sigmoid.
+                let (inner, outer) = match case % 3 {
+                    2 => (CellActivation::HardSigmoid, CellActivation::Tanh),
+                    _ => (smooth[case % 4], smooth[(case + 1) % 4]),
+                };
                 let mut layer = Layer::new(cell, inner, outer, case % 2 == 1, n, t, u);
                 let geometry = layer.g;
                 let g = values(if of == RnnGradOf::States { n * t * u } else { n * u }, 9);
@@ -242,10 +248,11 @@ fn weight_gradients_follow_the_definition() {
 fn rows_do_not_depend_on_their_neighbours() {
     let (t, u) = (3, 37);
     let mut pools: Vec<Pool> = [1, 2, 4].into_iter().map(|t| Pool::new(t).expect("threads")).collect();
-    for cell in CELLS {
+    let inner = [CellActivation::Sigmoid, CellActivation::HardSigmoid];
+    for (cell, inner) in CELLS.into_iter().flat_map(|cell| inner.map(|inner| (cell, inner))) {
         let (gates, parts) = (cell.gates() as usize, cell.parts() as usize);
         let most = 33;
-        let layer = |n| Layer::new(cell, CellActivation::Sigmoid, CellActivation::Tanh, true, n, t, u);
+        let layer = |n| Layer::new(cell, inner, CellActivation::Tanh, true, n, t, u);
         let whole = layer(most);
         let (xw, w, bias) = (narrow(&whole.xw), narrow(&whole.w), narrow(&whole.bias));
         let g = values(most * t * u, 9);
@@ -272,7 +279,7 @@ fn rows_do_not_depend_on_their_neighbours() {
                     for (row, (tape_alone, gxw_alone)) in alone.iter().enumerate().take(n) {
                         let same = bits(&tape[row * t * parts * u..][..t * parts * u]) == bits(tape_alone)
                             && bits(&gxw[row * t * gates * u..][..t * gates * u]) == bits(gxw_alone);
-                        assert!(same, "{level}, {cell:?}: row {row} of {n} differs from the row alone");
+                        assert!(same, "{level}, {cell:?}, {inner:?}: row {row} of {n} differs from the row alone");
                     }
                 }
             }

@@ -4,7 +4,7 @@
 use kur_runtime::dim::Sym;
 
 use super::encode::{Alu, Assembler, Blob, Cond, Gpr, Label, Mem, Operand, RAX, RDI, RDX, RSI, RSP, Ymm};
-use super::lower::{Code, Inst, Place, Size, Src, V};
+use super::inst::{Code, Inst, Place, Size, Src, V};
 use crate::ir::kernel::Kernel;
 
 /// Registers for offsets and inner counts, then for buffers; those from [`SAVED`] on belong to the caller.

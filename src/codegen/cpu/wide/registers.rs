@@ -2,7 +2,7 @@
 //! without spilling. A body that needs more than there are is not for this emitter.
 
 use super::encode::Ymm;
-use super::lower::{Code, Inst, Src, V};
+use super::inst::{Code, Inst, Src, V};
 
 /// First and last place at which a virtual register must keep its value.
 #[derive(Clone, Copy)]
