@@ -9,7 +9,7 @@ use kur_runtime::cpu::level::Level;
 use kur_runtime::error::Result;
 use kur_runtime::exec::Executor;
 use kur_runtime::payload;
-use kur_runtime::train::cx::About;
+use kur_runtime::train::cx::{About, shell_word};
 
 fn main() -> ExitCode {
     cli::main(open)

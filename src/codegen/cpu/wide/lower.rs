@@ -66,7 +66,7 @@ pub(super) fn lower(kernel: &Kernel, units: usize, hoist: bool) -> Option<Code> 
 }
 
 impl Lowering<'_> {
-    fn new(&mut self) -> V {
+    fn fresh(&mut self) -> V {
         self.code.registers += 1;
         V(self.code.registers - 1)
     }
@@ -154,7 +154,7 @@ impl Lowering<'_> {
         match src {
             Src::V(v) => v,
             Src::Bits(bits) => {
-                let dst = self.new();
+                let dst = self.fresh();
                 self.push(Inst::Const { dst, bits });
                 dst
             }
@@ -162,13 +162,13 @@ impl Lowering<'_> {
     }
 
     fn packed(&mut self, op: Packed, a: V, b: Src) -> V {
-        let dst = self.new();
+        let dst = self.fresh();
         self.push(Inst::Packed { op, dst, a, b });
         dst
     }
 
     fn compare(&mut self, predicate: u8, a: V, b: Src) -> V {
-        let dst = self.new();
+        let dst = self.fresh();
         self.push(Inst::Compare { predicate, dst, a, b });
         dst
     }
@@ -213,7 +213,7 @@ impl Lowering<'_> {
             return self.packed(Packed::AndNot, mask, b);
         }
         let b = self.register(b);
-        let dst = self.new();
+        let dst = self.fresh();
         self.push(Inst::Blend { dst, a: b, b: a, mask });
         dst
     }
@@ -254,7 +254,7 @@ impl Lowering<'_> {
             }
             ScalarOp::Sqrt => {
                 let a = self.register(a);
-                let dst = self.new();
+                let dst = self.fresh();
                 self.push(Inst::Sqrt { dst, a });
                 return Some(dst);
             }
@@ -324,7 +324,7 @@ impl Lowering<'_> {
             Stmt::Load { val, buf, index } => {
                 let (at, packed) = (self.place(*buf, index)?, self.is_packed(index)?);
                 if unit == 0 || packed {
-                    let dst = self.new();
+                    let dst = self.fresh();
                     // An iteration takes a line of each buffer; see `AHEAD`.
                     if packed && unit == 0 && self.open.len() == 1 && self.units == LINE {
                         self.push(Inst::Prefetch { at: Place { disp: at.disp + AHEAD, ..at } });
