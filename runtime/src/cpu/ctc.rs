@@ -154,13 +154,16 @@ fn at(row: &[f64], s: usize, d: usize) -> f64 {
     s.checked_sub(d).map_or(LOG_ZERO, |i| row[i])
 }
 
-/// ln Σ eˣ; NaN if there is one.
+/// ln Σ eˣ; NaN if there is one. The largest term is 1, so it needs no exponential, nor do places that no path reaches.
 fn log_sum(x: [f64; 3]) -> f64 {
-    let max = x[0].max(x[1]).max(x[2]);
-    if max == LOG_ZERO {
-        return x[0] + x[1] + x[2];
+    let plain = x[0] + x[1] + x[2];
+    let (high, low) = (x[0].max(x[1]), x[0].min(x[1]));
+    let (max, middle) = (high.max(x[2]), high.min(x[2]));
+    if max == LOG_ZERO || plain.is_nan() {
+        return plain;
     }
-    max + ((x[0] - max).exp() + (x[1] - max).exp() + (x[2] - max).exp()).ln()
+    let term = |x: f64| if x == LOG_ZERO { 0.0 } else { (x - max).exp() };
+    max + (1.0 + term(middle) + term(low)).ln()
 }
 
 impl LibKernel for Ctc {
