@@ -57,7 +57,7 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
         stem,
         invocation: invocation(std::env::var("KUR_SET").ok()),
         kurfile: Some(kurfile.to_owned()),
-        set: args.set.clone(),
+        options: repeated(args),
         directory: None,
         hash: None,
         code: Some(code.level.to_string()),
@@ -67,8 +67,16 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
 
 /// How kurc was called, with the variable that changes what a Kurfile means.
 fn invocation(set: Option<String>) -> String {
+    let program = std::env::args().next().unwrap_or_else(|| "kurc".to_owned());
     match set.filter(|s| !s.is_empty()) {
-        Some(set) => format!("KUR_SET={} kurc", shell_word(&set)),
-        None => "kurc".to_owned(),
+        Some(set) => format!("KUR_SET={} {}", shell_word(&set), shell_word(&program)),
+        None => shell_word(&program),
     }
+}
+
+/// Options without which the same Kurfile is another program.
+fn repeated(args: &CompileArgs) -> Vec<String> {
+    let level = (args.opt_level != "2").then(|| ["-O".to_owned(), args.opt_level.clone()]);
+    let set = args.set.iter().flat_map(|s| ["--set".to_owned(), s.clone()]);
+    level.into_iter().flatten().chain(set).collect()
 }

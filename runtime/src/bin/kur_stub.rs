@@ -24,7 +24,7 @@ fn open(threads: Option<usize>) -> Result<(Executor, About)> {
         stem: file.file_stem().map_or_else(|| payload.program.run.name.clone(), |s| s.to_string_lossy().into_owned()),
         invocation: shell_word(&std::env::args().next().unwrap_or_else(|| file.display().to_string())),
         kurfile: None,
-        set: Vec::new(),
+        options: Vec::new(),
         directory: file.parent().map(Path::to_owned),
         hash: Some(payload.hash),
         code: Some(payload.level.to_string()),

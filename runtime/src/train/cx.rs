@@ -20,8 +20,8 @@ pub struct About {
     pub invocation: String,
     /// The Kurfile, which `kurc` takes behind the command.
     pub kurfile: Option<String>,
-    /// What was given with `--set`, which `kurc` must be given again to mean the same model.
-    pub set: Vec<String>,
+    /// Options of `kurc` that must be given again to mean the same program: `--set` with each assignment, `-O`.
+    pub options: Vec<String>,
     /// Directory of the executable, where default weights are looked for too.
     pub directory: Option<PathBuf>,
     /// SHA-256 of the payload, in hex.
@@ -34,9 +34,9 @@ impl About {
     /// A command as the user would type it: `./model.bin train`, `kurc train Kurfile.yml --set model.1.dense=20`.
     #[must_use]
     pub fn command(&self, word: &str) -> String {
-        let kurfile = self.kurfile.iter().map(|k| format!(" {}", shell_word(k)));
-        let set = self.set.iter().map(|s| format!(" --set {}", shell_word(s)));
-        format!("{} {word}{}", self.invocation, kurfile.chain(set).collect::<String>())
+        let kurfile = self.kurfile.iter().map(|k| format!(" {}", shell_path(k)));
+        let options = self.options.iter().map(|o| format!(" {}", shell_word(o)));
+        format!("{} {word}{}", self.invocation, kurfile.chain(options).collect::<String>())
     }
 }
 
@@ -48,6 +48,13 @@ pub fn shell_word(text: &str) -> String {
         return text.to_owned();
     }
     format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+/// A file's name as one word that is not taken for an option.
+#[must_use]
+pub fn shell_path(path: &str) -> String {
+    let here = if path.starts_with('-') { "./" } else { "" };
+    shell_word(&format!("{here}{path}"))
 }
 
 /// The context of a command.

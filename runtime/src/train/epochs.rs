@@ -134,7 +134,7 @@ impl<E: Engine> Trainer<'_, E> {
             left: total.map(|t| t - done),
             partial,
             can_resume: resume.is_some(),
-            resume_weights: self.interrupted.as_ref().map(Target::shown),
+            resume_weights: resume.map(Target::shown),
             unbeaten: targets().filter(|t| t.saved_epochs().is_none()).map(Target::shown).next(),
             saved,
         };

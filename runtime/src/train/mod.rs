@@ -21,7 +21,7 @@ pub mod tables;
 use std::path::Path;
 use std::time::Instant;
 
-use self::cx::{RunCx, Section, shell_word};
+use self::cx::{RunCx, Section, shell_path};
 use self::engine::Engine;
 use self::epochs::{End, Trainer};
 use self::save::Target;
@@ -129,7 +129,7 @@ pub fn train<E: Engine>(cx: &mut RunCx<E>, options: &TrainOptions) -> Result<Opt
     let clock = Instant::now();
     let (end, summary) = trainer.run(epochs)?;
     let seconds = clock.elapsed().as_secs_f64();
-    finish(cx, &end, &summary, seconds, options);
+    finish(cx, &end, &summary, seconds, options, paths.initial.as_deref());
     Ok(match end {
         End::Signal(signal) => Some(signal),
         End::Done | End::OutputGone => None,
@@ -278,7 +278,14 @@ fn count_epochs(n: u64) -> String {
 }
 
 /// Tells how training ended and how to go on.
-fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, seconds: f64, options: &TrainOptions) {
+fn finish<E: Engine>(
+    cx: &mut RunCx<E>,
+    end: &End,
+    summary: &epochs::Summary,
+    seconds: f64,
+    options: &TrainOptions,
+    initial: Option<&Path>,
+) {
     let saved = summary.saved.join(", ");
     match end {
         End::Done => {
@@ -300,9 +307,12 @@ fn finish<E: Engine>(cx: &mut RunCx<E>, end: &End, summary: &epochs::Summary, se
             if !summary.can_resume {
                 cx.console.progress("Nothing was saved to continue from; `last` in the Kurfile's `weights`, or `--weights FILE`, names a file.");
             } else {
-                let weights = summary.resume_weights.as_ref().or(options.weights.as_ref());
-                let weights = weights.map_or_else(String::new, |w| format!(" --weights {}", shell_word(w)));
-                let data = options.data.as_ref().map_or_else(String::new, |d| format!(" {}", shell_word(d)));
+                // The same command begins with `initial`, which need not be the file where training ended.
+                let begins = initial.map(|p| p.display().to_string());
+                let weights = summary.resume_weights.as_ref().filter(|w| Some(*w) != begins.as_ref());
+                let weights = weights.or(options.weights.as_ref());
+                let weights = weights.map_or_else(String::new, |w| format!(" --weights {}", shell_path(w)));
+                let data = options.data.as_ref().map_or_else(String::new, |d| format!(" {}", shell_path(d)));
                 let rest = summary.left.map_or_else(String::new, |n| format!(" --epochs {n}"));
                 // The seed need not be said again: it is part of what was saved.
                 let batch = options.batch_size.map_or_else(String::new, |n| format!(" --batch-size {n}"));

@@ -143,7 +143,7 @@ fn the_way_to_go_on_repeats_what_was_given() {
     let about = &mut cx.about;
     about.invocation = "kurc".to_owned();
     about.kurfile = Some("my model.yml".to_owned());
-    about.set = vec!["settings.n=[1, 2]".to_owned(), "train.epochs=9".to_owned()];
+    about.options = ["--set", "settings.n=[1, 2]", "--set", "train.epochs=9"].map(str::to_owned).to_vec();
     let stop = cx.stop.clone();
     cx.engine.after_step = Box::new(move |_| stop.request(2));
     let options = TrainOptions { batch_size: Some(2), ..epochs(4) };
@@ -152,6 +152,24 @@ fn the_way_to_go_on_repeats_what_was_given() {
     let way = text.lines().find_map(|l| l.split_once("Continue with ")).map(|(_, way)| way.to_owned());
     let want = "`kurc train 'my model.yml' --set 'settings.n=[1, 2]' --set train.epochs=9 --epochs 4 --batch-size 2`.";
     assert_eq!(way.as_deref(), Some(want), "{text}");
+}
+
+#[test]
+fn the_way_to_go_on_names_where_training_ended() {
+    // Kurfiles may begin with one file and end in another.
+    for initial in [None, Some("i")] {
+        let bench = Bench::new();
+        let mut spec = bench.spec();
+        spec.train_weights.initial = initial.map(|i| bench.text(i));
+        spec.train_weights.last = Some(bench.text("l"));
+        let (mut cx, _, err) = context(linear(spec), false);
+        let stop = cx.stop.clone();
+        cx.engine.after_step = Box::new(move |_| stop.request(2));
+        assert_eq!(train(&mut cx, &epochs(4)), Ok(Some(2)));
+        let want = format!("Continue with `./model.bin train --epochs 4 --weights {}`.", bench.text("l"));
+        assert!(err.text().contains(&want), "{want}\n{}", err.text());
+    }
+    assert_eq!(super::cx::shell_path("-x.csv"), "./-x.csv");
 }
 
 #[test]
