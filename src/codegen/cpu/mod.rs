@@ -1,4 +1,4 @@
-//! Kernel IR → x86-64 machine code. Two levels: x86-64 with SSE2 only, and x86-64-v3. Cranelift compiles every kernel
+//! Kernel IR → x86-64 machine code. Two levels: x86-64 with SSE2 only, and x86-64-v3. Cranelift can compile any kernel
 //! (Kernel IR → CLIF → machine code); on v3, those that `wide` can express get eight lanes from there instead of
 //! cranelift's four, with the same bits as results (but for which of two NaNs survives an operation).
 //!
