@@ -1,9 +1,9 @@
 //! End to end: Kurfiles become executables, which run in folders of their own.
 
 use std::fs;
-use std::io::{BufRead as _, BufReader, Read as _};
+use std::io::{BufRead, BufReader, Read as _};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 
 use tempfile::TempDir;
 
@@ -328,6 +328,18 @@ fn every_processor_and_optimisation_level_learns() {
     }
 }
 
+/// Reads standard error of a training until it says something.
+fn read_until(err: &mut impl BufRead, what: &str, text: &mut String) {
+    while !text.contains(what) {
+        assert!(err.read_line(text).expect("readable") > 0, "{text}");
+    }
+}
+
+/// Sends a signal by its name: `INT`.
+fn send(child: &Child, signal: &str) {
+    succeed(&Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).output().expect("kill runs"));
+}
+
 #[test]
 fn an_interrupt_saves_and_says_how_to_go_on() {
     let p = Place::of("digits");
@@ -341,11 +353,8 @@ fn an_interrupt_saves_and_says_how_to_go_on() {
             .expect("starts");
         let mut err = BufReader::new(child.stderr.take().expect("piped"));
         let mut text = String::new();
-        while !text.contains("Epoch 1") {
-            assert!(err.read_line(&mut text).expect("readable") > 0, "{text}");
-        }
-        let pid = child.id().to_string();
-        succeed(&Command::new("kill").args([&format!("-{signal}"), &pid]).output().expect("kill runs"));
+        read_until(&mut err, "Epoch 1", &mut text);
+        send(&child, signal);
         err.read_to_string(&mut text).expect("readable");
         assert_eq!(child.wait().expect("ends").code(), Some(code), "{text}");
         assert!(text.contains("train"), "no advice how to go on:\n{text}");
@@ -370,11 +379,9 @@ fn a_hang_up_that_is_ignored_ends_nothing() {
         .expect("starts");
     let mut err = BufReader::new(child.stderr.take().expect("piped"));
     let mut text = String::new();
-    for (epoch, signal) in [("Epoch 1", "-HUP"), ("Epoch 4", "-INT")] {
-        while !text.contains(epoch) {
-            assert!(err.read_line(&mut text).expect("readable") > 0, "{text}");
-        }
-        succeed(&Command::new("kill").args([signal, &child.id().to_string()]).output().expect("kill runs"));
+    for (epoch, signal) in [("Epoch 1", "HUP"), ("Epoch 4", "INT")] {
+        read_until(&mut err, epoch, &mut text);
+        send(&child, signal);
     }
     err.read_to_string(&mut text).expect("readable");
     assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
@@ -414,10 +421,8 @@ fn an_interrupt_loses_nothing_without_a_last_file() {
         p.command(&p.path("m.bin"), &["train"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
     let mut err = BufReader::new(child.stderr.take().expect("piped"));
     let mut text = String::new();
-    while !text.contains("Epoch 3") {
-        assert!(err.read_line(&mut text).expect("readable") > 0, "{text}");
-    }
-    succeed(&Command::new("kill").args(["-INT", &child.id().to_string()]).output().expect("kill runs"));
+    read_until(&mut err, "Epoch 3", &mut text);
+    send(&child, "INT");
     err.read_to_string(&mut text).expect("readable");
     assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
     assert!(text.contains("train --weights iris.weights.interrupted"), "{text}");

@@ -12,6 +12,7 @@ use kur_runtime::train::stop::Stop;
 use super::args::{CompileArgs, GlobalArgs};
 use super::{INTERNAL, build, internal_error, stopped};
 use crate::codegen::jit;
+use crate::model::OVERRIDES_VARIABLE;
 
 /// Compiles a Kurfile for this processor and carries a command out.
 pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, command: &Command) -> u8 {
@@ -55,7 +56,7 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
     let stem = Path::new(kurfile).file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let about = About {
         stem,
-        invocation: invocation(std::env::var("KUR_SET").ok()),
+        invocation: invocation(std::env::var(OVERRIDES_VARIABLE).ok()),
         kurfile: Some(kurfile.to_owned()),
         options: repeated(args),
         directory: None,
@@ -69,7 +70,7 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
 fn invocation(set: Option<String>) -> String {
     let program = std::env::args().next().unwrap_or_else(|| "kurc".to_owned());
     match set.filter(|s| !s.is_empty()) {
-        Some(set) => format!("KUR_SET={} {}", shell_word(&set), shell_word(&program)),
+        Some(set) => format!("{OVERRIDES_VARIABLE}={} {}", shell_word(&set), shell_word(&program)),
         None => shell_word(&program),
     }
 }

@@ -27,6 +27,7 @@ pub use data::{Data, data, merged};
 pub use dump::dump;
 pub use explain::explain;
 pub use overrides::Overrides;
+pub(crate) use overrides::VARIABLE as OVERRIDES_VARIABLE;
 pub use schema::schema;
 
 use std::sync::Arc;

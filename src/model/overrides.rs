@@ -24,7 +24,7 @@ mod grammar {
 use grammar::{Rule, SetPath};
 
 /// The variable of the environment with overrides.
-pub(super) const VARIABLE: &str = "KUR_SET";
+pub(crate) const VARIABLE: &str = "KUR_SET";
 
 /// Parsed overrides, in the order given; a later one sees what an earlier one did.
 #[derive(Debug, Default)]

@@ -294,10 +294,10 @@ fn kernels_hold(text: &String) {
 
 #[test]
 fn ir_graphs() {
-    run("ir_graphs", 1_500, graph_text, graphs_hold);
+    run("ir_graphs", 3_000, graph_text, graphs_hold);
 }
 
 #[test]
 fn ir_kernels() {
-    run("ir_kernels", 3_000, kernel_text, kernels_hold);
+    run("ir_kernels", 6_000, kernel_text, kernels_hold);
 }

@@ -325,15 +325,15 @@ fn including(tape: &mut Tape<'_>) -> Files {
 
 #[test]
 fn kurfiles() {
-    run("kurfiles", 500, whole, compiles);
+    run("kurfiles", 1_000, whole, compiles);
 }
 
 #[test]
 fn overrides() {
-    run("overrides", 800, with_overrides, holds);
+    run("overrides", 1_500, with_overrides, holds);
 }
 
 #[test]
 fn includes() {
-    run("includes", 1_200, including, holds);
+    run("includes", 2_500, including, holds);
 }

@@ -218,5 +218,5 @@ fn settings(tape: &mut Tape<'_>) -> Files {
 
 #[test]
 fn templates() {
-    run("templates", 2_000, settings, holds);
+    run("templates", 4_000, settings, holds);
 }

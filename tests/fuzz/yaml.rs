@@ -268,15 +268,15 @@ fn grammatical(tape: &mut Tape<'_>) -> Files {
 
 #[test]
 fn yaml_bytes() {
-    run("yaml_bytes", 1_200, bytes, holds);
+    run("yaml_bytes", 2_500, bytes, holds);
 }
 
 #[test]
 fn yaml_damaged() {
-    run("yaml_damaged", 800, damaged, holds);
+    run("yaml_damaged", 1_500, damaged, holds);
 }
 
 #[test]
 fn yaml_grammatical() {
-    run("yaml_grammatical", 1_200, grammatical, holds);
+    run("yaml_grammatical", 2_500, grammatical, holds);
 }

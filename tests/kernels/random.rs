@@ -173,8 +173,9 @@ proptest! {
                     %{s} = reduce add k in 3 {{ {body} yield %{v} }} yield %{s} }} store %y[i], %{t} store %z[i], 1.0 }}");
             }
         }
-        let (y, z) = if shape == 2 || shape == 5 { (format!("{cols}*n"), cols.to_string()) } else { (format!("{cols}*n"), format!("{cols}*n")) };
-        let y = if shape == 5 { cols.to_string() } else { y };
+        // One result for each element, or for each column.
+        let len = |columns: bool| if columns { cols.to_string() } else { format!("{cols}*n") };
+        let (y, z) = (len(shape == 5), len(shape == 2 || shape == 5));
         let text = format!("kernel @random (in %x: f32[{cols}*n], in %r: f32[{cols}*n], out %y: f32[{y}], out %z: f32[{z}]) {{ {body} }}");
         let wide = check_lanes(&text, n);
         // Loops of fewer than eight are left to cranelift.

@@ -80,9 +80,9 @@ fn orthogonal(values: &mut [f32], stream: u32, rows: usize) {
 /// Sum of products in eight chains, which do not wait for each other: a recurrent layer of 256 units needs 50 million of
 /// them before its first step.
 fn dot(a: &[f64], b: &[f64]) -> f64 {
-    let (mut sums, (a, a_rest), (b, b_rest)) = ([0.0; 8], a.as_chunks(), b.as_chunks());
+    let (mut sums, (a, a_rest), (b, b_rest)) = ([0.0; 8], a.as_chunks::<8>(), b.as_chunks::<8>());
     for (a, b) in a.iter().zip(b) {
-        for (sum, (a, b)) in sums.iter_mut().zip(std::iter::zip::<&[f64; 8], &[f64; 8]>(a, b)) {
+        for (sum, (a, b)) in sums.iter_mut().zip(a.iter().zip(b)) {
             *sum += a * b;
         }
     }

@@ -183,27 +183,26 @@ fn gradients_follow_finite_differences() {
         for cell in CELLS {
             for of in [RnnGradOf::States, RnnGradOf::Final] {
                 // Within these sizes no argument comes near the corners of the hard sigmoid.
-                let (inner, outer) = match case % 3 {
-                    2 => (CellActivation::HardSigmoid, CellActivation::Tanh),
-                    _ => (smooth[case % 4], smooth[(case + 1) % 4]),
-                };
-                let mut layer = Layer::new(cell, inner, outer, case % 2 == 1, n, t, u);
-                let geometry = layer.g;
-                let g = values(if of == RnnGradOf::States { n * t * u } else { n * u }, 9);
-                let tape = narrow(&layer.forward());
-                let gxw = layer.differences(|l| &mut l.xw, &wide(&g), of);
-                let scale = |want: &[f64]| want.iter().map(|x| 1.0 + x.abs()).collect::<Vec<f64>>();
-                let syms = [n as u64];
-                let w = narrow(&layer.w);
-                check(&LibCall::RnnGrad(geometry, of), &syms, &[&tape, &w, &g], &gxw, &scale(&gxw), 3e-5);
-                let inner_gradient = narrow(&gxw);
-                let gw = layer.differences(|l| &mut l.w, &wide(&g), of);
-                let call = LibCall::RnnGradWeight(geometry);
-                check(&call, &syms, &[&tape, &inner_gradient], &gw, &scale(&gw), 3e-5);
-                if cell == RnnCell::GruAfter {
-                    let gb = layer.differences(|l| &mut l.bias, &wide(&g), of);
-                    let call = LibCall::RnnGradBias(geometry);
-                    check(&call, &syms, &[&tape, &inner_gradient], &gb, &scale(&gb), 3e-5);
+                let kurs = (CellActivation::HardSigmoid, CellActivation::Tanh);
+                for (inner, outer) in [(smooth[case % 4], smooth[(case + 1) % 4]), kurs] {
+                    let mut layer = Layer::new(cell, inner, outer, case % 2 == 1, n, t, u);
+                    let geometry = layer.g;
+                    let g = values(if of == RnnGradOf::States { n * t * u } else { n * u }, 9);
+                    let tape = narrow(&layer.forward());
+                    let gxw = layer.differences(|l| &mut l.xw, &wide(&g), of);
+                    let scale = |want: &[f64]| want.iter().map(|x| 1.0 + x.abs()).collect::<Vec<f64>>();
+                    let syms = [n as u64];
+                    let w = narrow(&layer.w);
+                    check(&LibCall::RnnGrad(geometry, of), &syms, &[&tape, &w, &g], &gxw, &scale(&gxw), 3e-5);
+                    let inner_gradient = narrow(&gxw);
+                    let gw = layer.differences(|l| &mut l.w, &wide(&g), of);
+                    let call = LibCall::RnnGradWeight(geometry);
+                    check(&call, &syms, &[&tape, &inner_gradient], &gw, &scale(&gw), 3e-5);
+                    if cell == RnnCell::GruAfter {
+                        let gb = layer.differences(|l| &mut l.bias, &wide(&g), of);
+                        let call = LibCall::RnnGradBias(geometry);
+                        check(&call, &syms, &[&tape, &inner_gradient], &gb, &scale(&gb), 3e-5);
+                    }
                 }
             }
         }

@@ -122,8 +122,12 @@ pub(super) struct Code {
 
 impl Place {
     /// The place for a unit: so many registers further on.
-    pub(super) fn unit(self, u: usize) -> Place {
-        let further = i32::try_from(LANES * u).unwrap_or(0) * BYTES;
-        Place { disp: self.disp + further, ..self }
+    pub(super) fn unit(self, u: usize) -> Option<Place> {
+        self.further(i32::try_from(LANES * u).ok()?.checked_mul(BYTES)?)
+    }
+
+    /// So many bytes further on; `None` where an instruction cannot say it.
+    pub(super) fn further(self, bytes: i32) -> Option<Place> {
+        Some(Place { disp: self.disp.checked_add(bytes)?, ..self })
     }
 }

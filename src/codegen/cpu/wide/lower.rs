@@ -91,8 +91,6 @@ impl Lowering<'_> {
             return None;
         }
         let disp = i32::try_from(index.base).ok()?.checked_mul(BYTES)?;
-        // Units, and what is asked for ahead, lie up to so many bytes further on.
-        disp.checked_add(1 << 12)?;
         let stream = match index.terms.as_slice() {
             [] => None,
             terms => {
@@ -292,12 +290,10 @@ impl Lowering<'_> {
 
     /// Straight-line statements, one unit after the other, which needs the fewest registers; `then` ends each.
     fn straight(&mut self, run: &[Stmt], mut then: impl FnMut(&mut Self, usize) -> Option<()>) -> Option<()> {
-        let defined = |s: &Stmt| s.defs().any(|v| self.known(v).is_some());
-        let hoisted: Vec<bool> = run.iter().map(defined).collect();
+        // What is known already was emitted before the loop.
+        let missing: Vec<&Stmt> = run.iter().filter(|s| !s.defs().any(|v| self.known(v).is_some())).collect();
         for unit in 0..self.units {
-            for (stmt, _) in run.iter().zip(&hoisted).filter(|(_, hoisted)| !**hoisted) {
-                self.stmt(stmt, unit)?;
-            }
+            missing.iter().try_for_each(|s| self.stmt(s, unit))?;
             then(self, unit)?;
         }
         Some(())
@@ -327,9 +323,9 @@ impl Lowering<'_> {
                     let dst = self.fresh();
                     // An iteration takes a line of each buffer; see `AHEAD`.
                     if packed && unit == 0 && self.open.len() == 1 && self.units == LINE {
-                        self.push(Inst::Prefetch { at: Place { disp: at.disp + AHEAD, ..at } });
+                        self.push(Inst::Prefetch { at: at.further(AHEAD)? });
                     }
-                    self.push(Inst::Load { dst, at: at.unit(unit), packed });
+                    self.push(Inst::Load { dst, at: at.unit(unit)?, packed });
                     self.define_unit(*val, unit, dst, !packed, false);
                 }
             }
@@ -338,7 +334,7 @@ impl Lowering<'_> {
                 if unit == 0 || packed {
                     let src = self.src(*value, unit)?;
                     let src = self.register(src);
-                    self.push(Inst::Store { at: at.unit(unit), src, packed });
+                    self.push(Inst::Store { at: at.unit(unit)?, src, packed });
                 }
             }
             Stmt::Random { .. } | Stmt::For { .. } | Stmt::Reduce { .. } => return None,

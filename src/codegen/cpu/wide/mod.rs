@@ -26,8 +26,8 @@ const LANES: usize = 8;
 pub(super) fn compile(kernel: &Kernel) -> Option<Blob> {
     // Sums down columns want many registers per value: rows are far apart, so the more of each is read at once the
     // better. Elsewhere two are enough to read whole cache lines. The rest is for large bodies.
-    let most = if sums(&kernel.body) { 8 } else { 2 };
-    for (units, hoist) in [(most, true), (2, true), (1, true), (1, false)] {
+    let first = if sums(&kernel.body) { 0 } else { 1 };
+    for (units, hoist) in [(8, true), (2, true), (1, true), (1, false)].into_iter().skip(first) {
         // What cannot be expressed with one choice cannot be with any; only registers may suffice later.
         let code = lower::lower(kernel, units, hoist)?;
         if let Some(blob) = registers::assign(&code).and_then(|r| emit::emit(kernel, &code, &r)) {
