@@ -163,8 +163,8 @@ pub fn prepare(call: &LibCall, syms: &[u64], level: Level) -> Result<Box<dyn Lib
         LibCall::PartGrad(g, p) => steps(g, syms, StepOp::PartGrad(*p)),
         LibCall::Scan(g, reverse) => steps(g, syms, StepOp::Scan { reverse: *reverse }),
         LibCall::Shift(g, reverse) => steps(g, syms, StepOp::Shift { reverse: *reverse }),
-        LibCall::Ctc(g) => Box::new(Ctc::new(g, false, syms)),
-        LibCall::CtcGrad(g) => Box::new(Ctc::new(g, true, syms)),
+        LibCall::Ctc(g) => Box::new(Ctc::new(g, false, syms, level)),
+        LibCall::CtcGrad(g) => Box::new(Ctc::new(g, true, syms, level)),
         LibCall::Lengths { len, windows } => Box::new(Lengths { len: size(len), windows: windows.clone() }),
         LibCall::Gather { count, rows, width } => {
             Box::new(Gather::new(size(count), *rows as usize, *width as usize, syms))
@@ -395,9 +395,13 @@ pub fn work(call: &LibCall, syms: &[u64]) -> Result<(f64, f64), CallError> {
         LibCall::RnnGradBias(_) => lens[1] as f64,
         LibCall::Scan(..) => 2.0 * lens[0] as f64,
         LibCall::Part(..) | LibCall::PartGrad(..) | LibCall::Shift(..) => 0.0,
-        // Three exponentials and a logarithm for each place of each step, twice with the gradient.
-        LibCall::Ctc(g) => 80.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
-        LibCall::CtcGrad(g) => 160.0 * Dim::product(&[g.batch, g.steps, g.labels]).eval(syms) as f64,
+        // An exponential for each class of each step and about 20 operations for each of two places a label; twice, and a
+        // division for each place, with the gradient.
+        LibCall::Ctc(g) | LibCall::CtcGrad(g) => {
+            let [labels, classes] =
+                [g.labels, g.classes].map(|d| Dim::product(&[g.batch, g.steps, d]).eval(syms) as f64);
+            (40.0 * labels + 20.0 * classes) * if matches!(call, LibCall::Ctc(_)) { 1.0 } else { 2.2 }
+        }
         LibCall::Lengths { windows, .. } => 3.0 * (lens[0] * windows.len()) as f64,
         LibCall::Gather { .. } | LibCall::Concat { .. } | LibCall::Slice { .. } | LibCall::Pad { .. } => 0.0,
         LibCall::GatherGrad { .. } => lens[1] as f64,

@@ -9,6 +9,7 @@ mod error;
 mod init;
 mod inspect;
 mod memory;
+mod orthogonal;
 mod peaks;
 mod validate;
 mod work;
@@ -158,7 +159,7 @@ impl Executor {
 
     /// Gives every state tensor its initial value (see [`crate::plan::Init`]) for a seed.
     pub fn init_state(&mut self, seed: u64) {
-        init::fill(&self.program.state, &mut self.state, seed);
+        init::fill(&self.program.state, &mut self.state, seed, self.level);
     }
 
     /// A state tensor, row-major.

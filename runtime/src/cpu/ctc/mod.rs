@@ -1,13 +1,19 @@
-//! Connectionist temporal classification: Graves et al. 2006, the forward-backward algorithm in log space. In: scores that
-//! are used as log-probabilities `[n,t,c]`, labels `[n,l]`, lengths of both `[n]`. Out: −ln p(labels) for each sample, or its
-//! gradient to the scores. Invariants: all sums are in f64, so long sequences lose no digits; a task computes one sample;
-//! frames beyond a sample's length neither count nor get a gradient; lengths and labels that make no sense are found before
-//! anything is computed.
+//! Connectionist temporal classification: Graves et al. 2006, the forward-backward algorithm. In: scores that are used as
+//! log-probabilities `[n,t,c]`, labels `[n,l]`, lengths of both `[n]`. Out: −ln p(labels) for each sample, or its gradient
+//! to the scores. Invariants: all sums are in f64 with an exponent of their own (`wide`), so long sequences lose neither
+//! digits nor paths; a task computes one sample; frames beyond a sample's length neither count nor get a gradient; lengths
+//! and labels that make no sense are found before anything is computed.
+//!
+//! Labels stand with blanks between and around them; place 2i + 1 is label i. The backward variable of a place is the
+//! forward variable of its mirror image in the reversed sample, with the score of its own frame in it.
+
+mod wide;
 
 use super::par::{Par, Shared, run_tasks};
-use super::{Io, KernelFault, LibKernel, Scratch};
+use super::{Io, KernelFault, Level, LibKernel, Scratch};
 use crate::dim::Dim;
 use crate::plan::CtcGeometry;
+use wide::{Row, ZERO};
 
 /// The kernel.
 pub(crate) struct Ctc {
@@ -19,6 +25,7 @@ pub(crate) struct Ctc {
     blank_first: bool,
     /// Whether to give the gradient; there is one more operand then, the gradient to the losses.
     gradient: bool,
+    level: Level,
 }
 
 /// A sample that has a loss: its scores, its labels without padding, its frames.
@@ -29,7 +36,7 @@ struct Sample<'a> {
 }
 
 impl Ctc {
-    pub(crate) fn new(g: &CtcGeometry, gradient: bool, syms: &[u64]) -> Ctc {
+    pub(crate) fn new(g: &CtcGeometry, gradient: bool, syms: &[u64], level: Level) -> Ctc {
         let size = |d: Dim| d.eval(syms) as usize;
         Ctc {
             n: size(g.batch),
@@ -38,21 +45,24 @@ impl Ctc {
             labels: size(g.labels),
             blank_first: g.blank_first,
             gradient,
+            level,
         }
     }
 
-    /// f64 values of each worker: the forward variables of all steps, two rows of backward ones, a sum for each class.
+    /// f64 values of each worker; see [`Ctc::generic`].
     fn cells(&self) -> usize {
-        (self.t + 2) * (2 * self.labels + 1) + self.classes
+        let (places, rows) = (2 * self.labels + 1, if self.gradient { self.t + 3 } else { 2 });
+        let gradient = if self.gradient { self.classes + places } else { 0 };
+        rows * row_len(places) + (places + 2) + 2 * self.classes + 2 * places + gradient
     }
 
     fn blank(&self) -> usize {
         if self.blank_first { 0 } else { self.classes.saturating_sub(1) }
     }
 
-    /// The class at place `s` of the labels with blanks between and around them.
-    fn class(&self, labels: &[f32], s: usize) -> usize {
-        if s.is_multiple_of(2) { self.blank() } else { labels[s / 2] as usize + usize::from(self.blank_first) }
+    /// The class of a label.
+    fn class(&self, label: f32) -> usize {
+        label as usize + usize::from(self.blank_first)
     }
 
     /// The frames and labels of a sample.
@@ -85,85 +95,114 @@ impl Ctc {
         Ok(Sample { scores, labels, steps })
     }
 
-    /// Fills the forward variables, row by row, and gives ln p(labels).
-    fn forward(&self, x: &Sample<'_>, alpha: &mut [f64]) -> f64 {
-        let places = 2 * x.labels.len() + 1;
+    /// ln p(labels), and the gradient −g · p(place | labels) of every frame if there is a place for it.
+    ///
+    /// # Safety
+    /// `memory` has [`Ctc::cells`] values, and the processor has the level.
+    unsafe fn compute(&self, x: &Sample<'_>, memory: *mut f64, gradient: Option<(f64, &mut [f32])>) -> f64 {
+        // SAFETY: handed on to the caller; all levels but the lowest have AVX2.
+        unsafe {
+            let memory = std::slice::from_raw_parts_mut(memory, self.cells());
+            if self.level == Level::Baseline {
+                self.generic(x, memory, gradient)
+            } else {
+                self.avx2(x, memory, gradient)
+            }
+        }
+    }
+
+    /// See [`Ctc::compute`].
+    #[target_feature(enable = "avx2")]
+    fn avx2(&self, x: &Sample<'_>, memory: &mut [f64], gradient: Option<(f64, &mut [f32])>) -> f64 {
+        self.generic(x, memory, gradient)
+    }
+
+    #[inline(always)]
+    fn generic(&self, x: &Sample<'_>, memory: &mut [f64], gradient: Option<(f64, &mut [f32])>) -> f64 {
         if x.steps == 0 {
             return 0.0;
         }
-        for t in 0..x.steps {
-            let (done, rest) = alpha.split_at_mut(t * places);
-            let before = done.len().checked_sub(places).map(|i| &done[i..]);
-            for s in 0..places {
-                let from = match before {
-                    None if s < 2 => 0.0,
-                    None => f64::NEG_INFINITY,
-                    Some(a) => log_sum([a[s], at(a, s, 1), if self.skips(x, s) { at(a, s, 2) } else { LOG_ZERO }]),
-                };
-                rest[s] = from + self.score(x, t, s);
-            }
-        }
-        let last = &alpha[(x.steps - 1) * places..x.steps * places];
-        log_sum([last[places - 1], at(last, places - 1, 1), LOG_ZERO])
-    }
-
-    /// Whether a path may come to place `s` from two places before: over a blank between different labels.
-    fn skips(&self, x: &Sample<'_>, s: usize) -> bool {
-        s >= 2 && !s.is_multiple_of(2) && x.labels[s / 2] != x.labels[s / 2 - 1]
-    }
-
-    fn score(&self, x: &Sample<'_>, t: usize, s: usize) -> f64 {
-        f64::from(x.scores[t * self.classes + self.class(x.labels, s)])
-    }
-
-    /// Adds the gradient −g · p(place | labels) of every step to `out`.
-    fn backward(&self, x: &Sample<'_>, g: f64, memory: &mut [f64], out: &mut [f32]) {
         let places = 2 * x.labels.len() + 1;
-        let log_p = self.forward(x, memory);
-        let (alpha, rows) = memory.split_at_mut(x.steps * places);
-        let (rows, sums) = rows.split_at_mut(2 * places);
-        let (mut beta, mut after) = rows.split_at_mut(places);
-        let sums = &mut sums[..self.classes];
-        for t in (0..x.steps).rev() {
-            for (s, beta) in beta.iter_mut().enumerate() {
-                *beta = if t + 1 == x.steps {
-                    if s + 2 >= places { 0.0 } else { LOG_ZERO }
-                } else {
-                    let to = |d: usize| after.get(s + d).map_or(LOG_ZERO, |b| b + self.score(x, t + 1, s + d));
-                    let skip = s + 2 < places && self.skips(x, s + 2);
-                    log_sum([to(0), to(1), if skip { to(2) } else { LOG_ZERO }])
-                };
+        let len = row_len(places);
+        let (skip, memory) = memory.split_at_mut(places + 2);
+        let (exps, memory) = memory.split_at_mut(2 * self.classes);
+        let (factor, memory) = memory.split_at_mut(2 * places);
+        let (mut exps, mut factor) = (Row::new(exps), Row::new(factor));
+        // A path may come to a place from two places before: over a blank between different labels.
+        skip.fill(ZERO);
+        for i in (1..x.labels.len()).filter(|i| x.labels[*i] != x.labels[i - 1]) {
+            skip[2 * i + 1] = 0.0;
+        }
+        // Row t + 1 belongs to frame t, and row 0 stands for the start of every path. Only the gradient needs them again.
+        let kept = if gradient.is_some() { x.steps + 1 } else { 2 };
+        let (rows, memory) = memory.split_at_mut(kept * len);
+        Row::new(&mut rows[..len]).start_at(2);
+        let mut usable = true;
+        for t in 0..x.steps {
+            usable &= self.set_factor(x, t, &mut exps, &mut factor);
+            let (before, mut this) = two(rows, len, t % kept, (t + 1) % kept);
+            this.set_sums::<2>(&before, &skip[..places], &factor);
+        }
+        let last = x.steps % kept;
+        let p = wide::last_two(&Row::new(&mut rows[last * len..(last + 1) * len]));
+        let log_p = if usable { wide::ln(p) } else { f64::NAN };
+        let Some((g, out)) = gradient else { return log_p };
+        let (back, memory) = memory.split_at_mut(2 * len);
+        let (sums, memory) = memory.split_at_mut(self.classes);
+        let share = &mut memory[..places];
+        Row::new(&mut back[..len]).start_at(places - 1);
+        for (i, t) in (0..x.steps).rev().enumerate() {
+            self.set_factor(x, t, &mut exps, &mut factor);
+            let (after, mut this) = two(back, len, i % 2, (i + 1) % 2);
+            this.set_sums::<0>(&after, &skip[2..], &factor);
+            let forward = Row::new(&mut rows[(t + 1) * len..(t + 2) * len]);
+            wide::shares(&forward, &this, &factor, p, share);
+            if !log_p.is_finite() {
+                share.fill(f64::NAN);
             }
             // Several places may have one class, so their sum comes before the rounding.
             sums.fill(0.0);
-            for s in 0..places {
-                sums[self.class(x.labels, s)] += (alpha[t * places + s] + beta[s] - log_p).exp();
+            for (s, share) in share.iter().enumerate() {
+                let class = if s.is_multiple_of(2) { self.blank() } else { self.class(x.labels[s / 2]) };
+                sums[class] += share;
             }
             for (out, sum) in out[t * self.classes..].iter_mut().zip(&*sums) {
                 *out = (-g * sum) as f32;
             }
-            std::mem::swap(&mut beta, &mut after);
         }
+        log_p
+    }
+
+    /// Sets the probability of each place at frame `t`; says whether all of them are below ∞ and none is NaN.
+    #[inline(always)]
+    fn set_factor(&self, x: &Sample<'_>, t: usize, exps: &mut Row<'_>, factor: &mut Row<'_>) -> bool {
+        let scores = &x.scores[t * self.classes..(t + 1) * self.classes];
+        exps.set_exp(scores);
+        let blank = self.blank();
+        let mut usable = scores[blank] < f32::INFINITY;
+        factor.m.fill(exps.m[blank]);
+        factor.e.fill(exps.e[blank]);
+        for (i, label) in x.labels.iter().enumerate() {
+            let class = self.class(*label);
+            usable &= scores[class] < f32::INFINITY;
+            (factor.m[2 * i + 1], factor.e[2 * i + 1]) = (exps.m[class], exps.e[class]);
+        }
+        usable
     }
 }
 
-const LOG_ZERO: f64 = f64::NEG_INFINITY;
-
-/// The element `d` places before `s`.
-fn at(row: &[f64], s: usize, d: usize) -> f64 {
-    s.checked_sub(d).map_or(LOG_ZERO, |i| row[i])
+/// f64 values of a row: a number for each place, and two that stay 0 before the first or behind the last.
+fn row_len(places: usize) -> usize {
+    2 * (places + 2)
 }
 
-/// ln Σ eˣ; NaN if there is one. The largest term is 1, so it needs no exponential, nor do places that no path reaches.
-fn log_sum(x: [f64; 3]) -> f64 {
-    let plain = x[0] + x[1] + x[2];
-    let (high, low) = (x[0].max(x[1]), x[0].min(x[1]));
-    let (max, middle) = (high.max(x[2]), high.min(x[2]));
-    if max == LOG_ZERO || plain.is_nan() {
-        return plain;
-    }
-    let term = |x: f64| if x == LOG_ZERO { 0.0 } else { (x - max).exp() };
-    max + (1.0 + term(middle) + term(low)).ln()
+/// Two different rows of `len` values.
+#[inline(always)]
+fn two(rows: &mut [f64], len: usize, a: usize, b: usize) -> (Row<'_>, Row<'_>) {
+    let (low, high) = rows.split_at_mut(a.max(b) * len);
+    let low = Row::new(&mut low[a.min(b) * len..][..len]);
+    let high = Row::new(&mut high[..len]);
+    if a < b { (low, high) } else { (high, low) }
 }
 
 impl LibKernel for Ctc {
@@ -194,7 +233,7 @@ impl LibKernel for Ctc {
             let (scores, labels, steps, lengths, g, out, work) = pointers.get();
             // SAFETY: sample `i` of each buffer and this worker's memory; tasks have different samples.
             unsafe {
-                let memory = std::slice::from_raw_parts_mut(work.add(worker * self.cells()), self.cells());
+                let memory = work.add(worker * self.cells());
                 let scores = std::slice::from_raw_parts(scores.add(i * t * c), t * c);
                 let labels = std::slice::from_raw_parts(labels.add(i * l), l);
                 let sample = self.sample(scores, labels, *steps.add(i), *lengths.add(i));
@@ -202,10 +241,10 @@ impl LibKernel for Ctc {
                     let out = std::slice::from_raw_parts_mut(out.add(i * t * c), t * c);
                     out.fill(0.0);
                     if let Ok(x) = sample {
-                        self.backward(&x, f64::from(*g.add(i)), memory, out);
+                        self.compute(&x, memory, Some((f64::from(*g.add(i)), out)));
                     }
                 } else {
-                    *out.add(i) = sample.map_or(f32::NAN, |x| -self.forward(&x, memory) as f32);
+                    *out.add(i) = sample.map_or(f32::NAN, |x| -self.compute(&x, memory, None) as f32);
                 }
             }
         });
@@ -315,6 +354,38 @@ mod tests {
         let inputs: Vec<&[f32]> = vec![&scores, &[0.0], &[2000.0], &[1.0]];
         let want = 2000.0 * f64::from(2.0_f32.ln()) - (2000.0_f64 * 2001.0 / 2.0).ln();
         check(&LibCall::Ctc(call(2000, 2, 1, false)), &[1], &inputs, &[want], &[want], 1e-6);
+    }
+
+    #[test]
+    fn scores_that_are_no_probabilities() {
+        let (t, c) = (3, 3);
+        let (loss, gradient) = (LibCall::Ctc(call(t, c, 1, false)), LibCall::CtcGrad(call(t, c, 1, false)));
+        // A path of the label 0 needs class 0 and may use the blank, class 2; class 1 is not used.
+        let with = |changes: &[(usize, f32)]| {
+            let mut scores = vec![-1.0_f32; t * c];
+            changes.iter().for_each(|(i, x)| scores[*i] = *x);
+            scores
+        };
+        let all_of = |class: usize, x: f32| with(&[(class, x), (class + c, x), (class + 2 * c, x)]);
+        let finite = [with(&[(1, f32::NAN)]), with(&[(4, f32::INFINITY)]), all_of(1, f32::NEG_INFINITY)];
+        for scores in &finite {
+            let inputs: Vec<&[f32]> = vec![scores, &[0.0], &[3.0], &[1.0]];
+            // Six of the 27 paths.
+            check(&loss, &[1], &inputs, &[3.0 - 6.0_f64.ln()], &[1.0], 1e-7);
+        }
+        // Without the blank there is one path left.
+        let scores = all_of(2, f32::NEG_INFINITY);
+        let inputs: Vec<&[f32]> = vec![&scores, &[0.0], &[3.0], &[1.0]];
+        check(&loss, &[1], &inputs, &[3.0], &[1.0], 1e-7);
+        let inputs: Vec<&[f32]> = vec![&scores, &[0.0], &[3.0], &[1.0], &[1.0]];
+        check(&gradient, &[1], &inputs, &[-1.0, 0.0, 0.0].repeat(3), &[1.0; 9], 1e-7);
+        let unusable = [(with(&[(3, f32::NAN)]), f64::NAN), (with(&[(8, f32::INFINITY)]), f64::NAN)];
+        for (scores, want) in unusable.into_iter().chain([(all_of(0, f32::NEG_INFINITY), f64::INFINITY)]) {
+            let inputs: Vec<&[f32]> = vec![&scores, &[0.0], &[3.0], &[1.0]];
+            check(&loss, &[1], &inputs, &[want], &[1.0], 0.0);
+            let inputs: Vec<&[f32]> = vec![&scores, &[0.0], &[3.0], &[1.0], &[1.0]];
+            check(&gradient, &[1], &inputs, &[f64::NAN, 0.0, f64::NAN].repeat(3), &[1.0; 9], 0.0);
+        }
     }
 
     #[test]
