@@ -4,7 +4,7 @@
 use super::conv::Convolution;
 use super::gemm::{Epilogue, Product};
 use super::par::Par;
-use super::{Io, LibKernel, Scratch};
+use super::{Io, LibKernel, Packing, Scratch};
 
 /// A kernel that can have an epilogue.
 pub(super) enum Sums {
@@ -20,12 +20,27 @@ pub(super) struct Biased {
     pub(super) relu: bool,
 }
 
+impl Sums {
+    fn kernel(&self) -> &dyn LibKernel {
+        match self {
+            Sums::Product(p) => p,
+            Sums::Convolution(c) => c,
+        }
+    }
+}
+
 impl LibKernel for Biased {
     fn scratch(&self) -> Scratch {
-        match &self.sums {
-            Sums::Product(p) => p.scratch(),
-            Sums::Convolution(c) => c.scratch(),
-        }
+        self.sums.kernel().scratch()
+    }
+
+    fn packing(&self) -> Option<Packing> {
+        self.sums.kernel().packing()
+    }
+
+    unsafe fn pack(&self, par: &Par<'_>, io: &Io<'_>, to: *mut f32) {
+        // SAFETY: handed on to the caller; the first two buffers are those of the kernel.
+        unsafe { self.sums.kernel().pack(par, io, to) }
     }
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {

@@ -5,7 +5,8 @@
 use std::cell::RefCell;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::{Io, Level, Task, buffer_lens, prepare};
+use super::par::Par;
+use super::{Io, Level, LibKernel, Task, buffer_lens, prepare};
 use crate::abi::rng;
 use crate::plan::LibCall;
 use crate::pool::Pool;
@@ -103,6 +104,23 @@ pub(crate) fn backwards(threads: usize) -> impl Fn(usize, &Task<'_>) {
     }
 }
 
+/// Packs the operand that the kernel would keep, if there is one, and spoils the operand itself, which must not be read then.
+pub(crate) fn packed(kernel: &dyn LibKernel, par: &Par<'_>, io: &Io<'_>, bufs: &mut [&mut Guarded]) -> Option<Guarded> {
+    let packing = kernel.packing()?;
+    let to = Guarded::new(packing.floats);
+    // SAFETY: there is as much room as the kernel asks for.
+    unsafe { kernel.pack(par, io, to.ptr()) };
+    to.check();
+    bufs[packing.operand].slice().fill(f32::NAN);
+    Some(to)
+}
+
+/// Asserts that two results have the same bits.
+pub(crate) fn assert_same_bits(a: &[f32], b: &[f32], what: &str) {
+    let differs = a.iter().zip(b).position(|(a, b)| a.to_bits() != b.to_bits());
+    assert!(differs.is_none() && a.len() == b.len(), "{what}: element {differs:?}");
+}
+
 /// Runs a call on the pool, with exactly the scratch memory that it asks for.
 pub(crate) fn run(call: &LibCall, syms: &[u64], level: Level, pool: &mut Pool, inputs: &[&[f32]]) -> Vec<f32> {
     let kernel = prepare(call, syms, level).expect("valid sizes");
@@ -121,11 +139,21 @@ pub(crate) fn run(call: &LibCall, syms: &[u64], level: Level, pool: &mut Pool, i
     let threads = pool.threads();
     let pool = RefCell::new(pool);
     let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
+    let io = Io { bufs: &ptrs, scratch: work.ptr(), threads, packed: std::ptr::null() };
     // SAFETY: buffers and scratch have the lengths asked for.
-    unsafe { kernel.run(&par, &Io { bufs: &ptrs, scratch: work.ptr(), threads }) };
+    unsafe { kernel.run(&par, &io) };
     work.check();
     bufs.iter().for_each(Guarded::check);
-    bufs[last].slice().to_vec()
+    let result = bufs[last].slice().to_vec();
+    if let Some(packed) = packed(&*kernel, &par, &io, &mut bufs.iter_mut().collect::<Vec<_>>()) {
+        bufs[last].slice().fill(f32::NAN);
+        // SAFETY: as above.
+        unsafe { kernel.run(&par, &Io { packed: packed.ptr(), ..io }) };
+        work.check();
+        bufs.iter().for_each(Guarded::check);
+        assert_same_bits(&result, bufs[last].slice(), "an operand packed before");
+    }
+    result
 }
 
 /// Compares a call with a reference within `tolerance` times `scale[i]` (the sum of absolute terms of each element).

@@ -165,7 +165,14 @@ mod tests {
                 let mut y = [7.0; 12];
                 let bufs = [table.as_mut_ptr(), indices.as_mut_ptr(), y.as_mut_ptr()];
                 // SAFETY: the buffers are as long as the call says.
-                let fault = unsafe { kernel.check(&Io { bufs: &bufs, scratch: std::ptr::null_mut(), threads: 1 }) };
+                let fault = unsafe {
+                    kernel.check(&Io {
+                        bufs: &bufs,
+                        scratch: std::ptr::null_mut(),
+                        threads: 1,
+                        packed: std::ptr::null(),
+                    })
+                };
                 let fault = fault.expect_err("outside");
                 assert_eq!(fault.sample, 1);
                 assert_eq!(fault.message, format!("the index {bad} is outside a table of 4 rows, which are 0 to 3"));

@@ -64,6 +64,33 @@ pub struct Io<'a> {
     pub scratch: *mut f32,
     /// Workers of the [`Par`]. Tasks may be cut by it only where that changes no bit of the result.
     pub threads: usize,
+    /// What [`LibKernel::pack`] made of the operand as it is now; null if the kernel is to do without.
+    pub packed: *const f32,
+}
+
+/// An operand in the order in which a kernel reads it, which serves for as long as the operand stays the same.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Packing {
+    /// Number of the operand's buffer.
+    pub operand: usize,
+    /// Floats of the packed form.
+    pub floats: usize,
+    /// Kernels of equal layouts pack an operand alike.
+    pub layout: PackLayout,
+}
+
+/// What a packed form depends on besides the operand.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PackLayout {
+    /// Right matrix of a product: inner size, columns, whether it is stored transposed, inner indices of a chunk and of a
+    /// run.
+    Product([usize; 5]),
+    /// Kernel of a convolution: taps times input channels, output channels.
+    Taps([usize; 2]),
+    /// Transformed kernel of a convolution: channels on both sides, whether they are exchanged.
+    Winograd([usize; 3]),
+    /// Recurrent kernel: units, columns, columns of a panel of either part.
+    Recurrent([usize; 4]),
 }
 
 /// Why a call cannot do its work on the values of this batch: the data is wrong, not the program.
@@ -101,6 +128,18 @@ pub trait LibKernel: Send + Sync {
     unsafe fn check(&self, _io: &Io<'_>) -> Result<(), KernelFault> {
         Ok(())
     }
+
+    /// The operand that the kernel packs at each call, if keeping it packed is worth the memory. It is the same data in
+    /// another order, so the results have the same bits either way.
+    fn packing(&self) -> Option<Packing> {
+        None
+    }
+
+    /// Packs the operand of [`LibKernel::packing`] to `to`, for [`Io::packed`].
+    ///
+    /// # Safety
+    /// As [`LibKernel::run`], for the operand alone; `to` is on a cache line and has as many floats as the packing says.
+    unsafe fn pack(&self, _par: &Par<'_>, _io: &Io<'_>, _to: *mut f32) {}
 
     /// Runs the call. `par` decides who runs its tasks, and when it has several regions of them, each starts when the one
     /// before is complete.

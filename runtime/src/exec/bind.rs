@@ -4,11 +4,11 @@
 
 use std::ops::Range;
 
-use super::{CONTROL_WORDS, ExecError, Executor, KEPT, KEPT_BYTES, StepKind, map, plan_of};
+use super::{CONTROL_WORDS, ExecError, Executor, KEPT, KEPT_BYTES, PACKED_BYTES, Packed, StepKind, map, plan_of};
 use crate::abi::KernelFn;
-use crate::cpu::{self, KernelFault, LibKernel};
+use crate::cpu::{self, KernelFault, LibKernel, Packing};
 use crate::dim::{Dim, MAX_SYMS, Sym, SymbolTable};
-use crate::plan::{ALIGN, Call, InputRole, LibCall, Place, Plan};
+use crate::plan::{ALIGN, Call, InputRole, Launch, LibCall, Place, Plan};
 
 /// Elementwise operations that a chunk of a generated kernel should have: about 30 µs at the 4 a nanosecond that
 /// fused loops reach in cache (design: CPU code).
@@ -47,6 +47,8 @@ pub(super) struct Bound {
     pub(super) input_lens: Vec<usize>,
     pub(super) launches: Vec<BoundLaunch>,
     pub(super) results: Vec<BoundResult>,
+    /// Whether it changes the state.
+    pub(super) updates: bool,
     /// When it was last used.
     pub(super) used: u64,
 }
@@ -69,8 +71,16 @@ pub(super) struct BoundLaunch {
 }
 
 pub(super) enum BoundCall {
-    Kernel { entry: KernelFn, extent: u64, chunk: u64 },
-    Lib(Box<dyn LibKernel>),
+    Kernel {
+        entry: KernelFn,
+        extent: u64,
+        chunk: u64,
+    },
+    Lib {
+        kernel: Box<dyn LibKernel>,
+        /// Index into [`Executor::packed`].
+        packed: Option<usize>,
+    },
 }
 
 pub(super) struct BoundResult {
@@ -132,6 +142,15 @@ enum Owner {
 }
 
 impl Executor {
+    /// Whether a launch stores to the state.
+    fn writes_state(&self, launch: &Launch) -> bool {
+        let stores = |i: usize| match &launch.call {
+            Call::Kernel { kernel, .. } => self.program.kernels[*kernel as usize].bufs.get(i).is_none_or(|b| b.writes),
+            Call::Lib(_) => i + 1 == launch.bufs.len(),
+        };
+        launch.bufs.iter().enumerate().any(|(i, place)| matches!(place, Place::State { .. }) && stores(i))
+    }
+
     /// Binds a step; the index into `bounds`.
     pub(super) fn bind(&mut self, key: Key, sizes: &[(Sym, u64)]) -> Result<usize, ExecError> {
         let plan = plan_of(&self.program, key.step).ok_or(ExecError::NoStep(key.step))?;
@@ -155,6 +174,7 @@ impl Executor {
             input_lens: Vec::new(),
             launches: Vec::with_capacity(plan.launches.len()),
             results: Vec::with_capacity(plan.results.len()),
+            updates: false,
             used: 0,
             syms,
         };
@@ -192,6 +212,7 @@ impl Executor {
             self.arena = arena;
         }
         let (mut shared, mut local) = (self.scratch.shared, self.scratch.local);
+        bound.updates = plan.launches.iter().any(|launch| self.writes_state(launch));
         for (i, launch) in plan.launches.iter().enumerate() {
             let first = bound.ptrs.len();
             let mut spans = Vec::with_capacity(launch.bufs.len());
@@ -223,7 +244,13 @@ impl Executor {
                     let need = kernel.scratch();
                     shared = shared.max(need.shared.next_multiple_of(128));
                     local = local.max(need.local.next_multiple_of(128));
-                    BoundCall::Lib(kernel)
+                    let packed = match kernel.packing().filter(|_| !bound.updates) {
+                        Some(p) if spans[p.operand].owner == Owner::State => {
+                            packed_place(&mut self.packed, spans[p.operand].offset, p)?
+                        }
+                        _ => None,
+                    };
+                    BoundCall::Lib { kernel, packed }
                 }
             };
             let (bufs, layer) = (first..bound.ptrs.len(), launch.layer);
@@ -258,13 +285,26 @@ impl Executor {
     }
 }
 
+/// The place of an operand's packed form, made if there is none yet; absent if there is no room for more of them.
+fn packed_place(packed: &mut Vec<Packed>, offset: u64, packing: Packing) -> Result<Option<usize>, ExecError> {
+    if let Some(i) = packed.iter().position(|p| p.offset == offset && p.packing == packing) {
+        return Ok(Some(i));
+    }
+    let (bytes, taken) = (packing.floats * 4, packed.iter().map(|p| p.region.len()).sum::<usize>());
+    if bytes.saturating_add(taken) > PACKED_BYTES {
+        return Ok(None);
+    }
+    packed.push(Packed { offset, packing, region: map(bytes as u64)?, version: 0 });
+    Ok(Some(packed.len() - 1))
+}
+
 /// Bytes that a prepared library kernel takes, about.
 const LIB_BYTES: usize = 512;
 
 impl Bound {
     /// Bytes that it takes, about.
     fn bytes(&self) -> usize {
-        let lib = |l: &&BoundLaunch| matches!(l.call, BoundCall::Lib(_));
+        let lib = |l: &&BoundLaunch| matches!(l.call, BoundCall::Lib { .. });
         size_of::<Bound>()
             + size_of_val(self.syms.as_slice())
             + size_of_val(self.ptrs.as_slice())

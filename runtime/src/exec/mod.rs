@@ -28,7 +28,7 @@ pub use peaks::{Limit, Memory, Peaks};
 pub use work::{StepWork, Work, step_work, usual_sizes};
 
 use crate::abi::{KernelArgs, KernelFn};
-use crate::cpu::{Io, Level, Task, processor_name};
+use crate::cpu::{Io, Level, Packing, Task, processor_name};
 use crate::dim::{BATCH, MAX_SYMS, Sym};
 use crate::plan::{Plan, Program};
 use crate::pool::Pool;
@@ -39,6 +39,9 @@ const KEPT: usize = 8;
 
 /// Bytes that more of them may take: where samples differ in length, almost every batch has other sizes.
 const KEPT_BYTES: usize = 32 << 20;
+
+/// Bytes of packed operands that are kept, at most: about what a third-level cache holds.
+const PACKED_BYTES: usize = 32 << 20;
 
 /// Entry points of the generated kernels, with whatever keeps their memory alive.
 pub struct CodeTable {
@@ -83,6 +86,10 @@ pub struct Executor {
     scratch: Scratch,
     /// Seed, number of updates, symbol values: what [`crate::plan::InputRole::Control`] inputs read.
     control: Region,
+    /// Counts changes of the state, from 1.
+    version: u64,
+    /// Operands of steps that leave the state as it is, in the order in which library kernels read them.
+    packed: Vec<Packed>,
     /// In the order of their keys.
     bounds: Vec<Bound>,
     /// Index into `bounds` of the last step run.
@@ -91,6 +98,16 @@ pub struct Executor {
     sizes: Vec<(Sym, u64)>,
     /// Counts runs, to find the least recently used of `bounds`.
     clock: u64,
+}
+
+/// A tensor of the state, packed for a library kernel.
+struct Packed {
+    /// Its byte offset in the state.
+    offset: u64,
+    packing: Packing,
+    region: Region,
+    /// The version of the state that it was packed from; 0 before that.
+    version: u64,
 }
 
 /// Scratch memory of library kernels; its parts are as large as any bound kernel needs, and each kernel divides the whole.
@@ -124,6 +141,8 @@ impl Executor {
             arena: map(0)?,
             scratch: Scratch { region: map(0)?, shared: 0, local: 0 },
             control: map(0)?,
+            version: 1,
+            packed: Vec::new(),
             bounds: Vec::with_capacity(KEPT),
             last: None,
             sizes: Vec::with_capacity(MAX_SYMS),
@@ -159,6 +178,7 @@ impl Executor {
 
     /// Gives every state tensor its initial value (see [`crate::plan::Init`]) for a seed.
     pub fn init_state(&mut self, seed: u64) {
+        self.version += 1;
         init::fill(&self.program.state, &mut self.state, seed, self.level);
     }
 
@@ -177,6 +197,7 @@ impl Executor {
     /// # Panics
     /// When `i` is not an index into [`Program::state`].
     pub fn state_mut(&mut self, i: usize) -> &mut [f32] {
+        self.version += 1;
         let spec = &self.program.state[i];
         self.state.floats_mut(spec.offset as usize, spec.len() as usize).expect("state places are validated")
     }
@@ -292,6 +313,7 @@ impl Executor {
                 *to = f32::from_bits(word);
             }
         }
+        self.version += u64::from(bound.updates);
         self.clock += 1;
         bound.used = self.clock;
         self.last = Some(b);
@@ -323,16 +345,25 @@ impl Executor {
                     unsafe { range.run(lo, (lo + chunk).min(*extent)) };
                 });
             }
-            BoundCall::Lib(kernel) => {
+            BoundCall::Lib { kernel, packed } => {
                 // A kernel runs its regions one after the other, from this thread.
                 let threads = self.pool.threads();
                 let pool = RefCell::new(&mut self.pool);
                 let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
-                let io = Io { bufs, scratch: self.scratch.region.ptr().cast(), threads };
+                let mut io = Io { bufs, scratch: self.scratch.region.ptr().cast(), threads, packed: std::ptr::null() };
                 // SAFETY: scratch holds `shared` bytes and `local` bytes for each thread, of the largest kernel; buffers
-                // were checked against `buffer_lens` when they were bound, the level when the executor was made.
+                // were checked against `buffer_lens` when they were bound, the level when the executor was made; a packed
+                // operand has the floats that its kernel asked for, and the state is as it was when it was packed.
                 unsafe {
                     kernel.check(&io).map_err(|fault| ExecError::Fault { layer: launch.layer, fault })?;
+                    if let Some(packed) = packed.map(|i| &mut self.packed[i]) {
+                        let place = packed.region.ptr().cast::<f32>();
+                        if packed.version != self.version {
+                            kernel.pack(&par, &io, place);
+                            packed.version = self.version;
+                        }
+                        io.packed = place;
+                    }
                     kernel.run(&par, &io);
                 }
             }

@@ -4,14 +4,16 @@
 
 use super::pass::{Cut, Layout, Pass};
 use super::short::{Row, RowFn, row_kernel};
-use crate::cpu::Level;
 use crate::cpu::gemm::{Ahead, Epilogue, Kernels, SLACK, Source, Tile, align, even, kernels, pack_panel};
 use crate::cpu::par::{Par, Shared, run_tasks};
+use crate::cpu::{Level, PackLayout, Packing};
 
 /// Multiply-adds of a piece of work that is handed to a thread (some 30 microseconds at full speed).
 pub(super) const TASK: usize = 2_000_000;
 /// Number of pieces that is enough for any number of threads; below it rows are cut as well.
 const PIECES: usize = 32;
+/// Cells of a result up to which its kernel is worth keeping packed: with more, packing costs less than 1 %.
+const FEW_CELLS: usize = 1024;
 /// Packing of this many floats is not worth a second thread.
 const SMALL_KERNEL: usize = 1 << 15;
 
@@ -113,10 +115,40 @@ impl Passes {
         (SLACK + self.packed_len, self.slab_len)
     }
 
-    /// Runs all passes, which together write the whole result.
+    /// See [`crate::cpu::LibKernel::packing`]; for a forward pass.
+    pub(super) fn packing(&self) -> Option<Packing> {
+        let [Prepared { pass, .. }] = &self.all[..] else { return None };
+        let cells = pass.batch * pass.grid.iter().product::<usize>();
+        let layout = PackLayout::Taps([pass.depth(), pass.out_channels]);
+        (!pass.exchange && cells <= FEW_CELLS).then_some(Packing { operand: 1, floats: self.packed_len, layout })
+    }
+
+    /// Packs the kernels of all passes.
+    ///
+    /// # Safety
+    /// `kernel` is the convolution's, and `packed` has as many floats as all of them take.
+    pub(super) unsafe fn pack(&self, par: &Par<'_>, kernel: *const f32, packed: *mut f32) {
+        let (ker, all) = (self.ker, &self.all[..]);
+        // All passes of a call have the same number of panels.
+        let panels = all[0].pass.out_channels.div_ceil(ker.nr());
+        let pointers = Shared((kernel, packed));
+        let one = |pass: &Prepared, panel: usize| {
+            let (kernel, packed) = pointers.get();
+            // SAFETY: each panel of each pass has its own place.
+            unsafe { pack(ker, &pass.pass, kernel, panel * ker.nr(), packed.add(pass.packed)) };
+        };
+        if self.packed_len < SMALL_KERNEL {
+            all.iter().for_each(|p| (0..panels).for_each(|j| one(p, j)));
+        } else {
+            run_tasks(par, all.len() * panels, &|task, _| one(&all[task / panels], task % panels));
+        }
+    }
+
+    /// Runs all passes, which together write the whole result. Without a kernel that is `packed` already, they pack it.
     ///
     /// # Safety
     /// As [`crate::cpu::LibKernel::run`], the pointers being those of the convolution that the passes are made from.
+    #[expect(clippy::too_many_arguments, reason = "three operands and where to run")]
     pub(super) unsafe fn run(
         &self,
         par: &Par<'_>,
@@ -125,29 +157,23 @@ impl Passes {
         kernel: *const f32,
         result: *mut f32,
         workspace: *mut f32,
+        packed: *const f32,
     ) {
         let (ker, all, slab_len) = (self.ker, &self.all[..], self.slab_len);
-        let packed = align(workspace);
-        let slabs = packed.wrapping_add(self.packed_len);
+        let own = align(workspace);
+        let slabs = own.wrapping_add(self.packed_len);
         let bias = epilogue.bias.unwrap_or(std::ptr::null());
-        let pointers = Shared((source, kernel, result, packed, slabs, bias));
         let relu = epilogue.relu;
-
-        // All passes of a call have the same number of panels.
-        let panels = all[0].pass.out_channels.div_ceil(ker.nr());
-        let pack_all = |pass: &Prepared, panel: usize| {
-            let (_, kernel, _, packed, ..) = pointers.get();
-            // SAFETY: each panel of each pass has its own place.
-            unsafe { pack(ker, &pass.pass, kernel, panel * ker.nr(), packed.add(pass.packed)) };
-        };
-        if self.packed_len < SMALL_KERNEL {
-            all.iter().for_each(|p| (0..panels).for_each(|j| pack_all(p, j)));
+        let packed = if packed.is_null() {
+            // SAFETY: the shared scratch memory begins with the packed kernels.
+            unsafe { self.pack(par, kernel, own) };
+            own.cast_const()
         } else {
-            run_tasks(par, all.len() * panels, &|task, _| pack_all(&all[task / panels], task % panels));
-        }
-
+            packed
+        };
+        let pointers = Shared((source, result, packed, slabs, bias));
         run_tasks(par, self.tasks, &|task, worker| {
-            let (source, _, result, packed, slabs, bias) = pointers.get();
+            let (source, result, packed, slabs, bias) = pointers.get();
             let p = &all[all.partition_point(|p| p.first_task <= task) - 1];
             let first = (task - p.first_task) * p.per_task;
             for i in first..p.cut.pieces.min(first + p.per_task) {

@@ -20,7 +20,7 @@ mod winograd;
 
 use super::gemm::{Epilogue, Problem, Product, kernels};
 use super::par::Par;
-use super::{Conv, Io, Level, LibKernel, Scratch};
+use super::{Conv, Io, Level, LibKernel, Packing, Scratch};
 use apply::Passes;
 use pass::Pass;
 use weight::Weights;
@@ -88,9 +88,9 @@ impl Convolution {
         unsafe {
             match self {
                 Convolution::Product(p) => p.run_fused(par, epilogue, io),
-                Convolution::Passes(p) => p.run(par, epilogue, a, b, c, io.scratch),
+                Convolution::Passes(p) => p.run(par, epilogue, a, b, c, io.scratch, io.packed),
                 Convolution::Weights(w) => w.run(par, a, b, c, io.scratch),
-                Convolution::Winograd(w) => w.run(par, epilogue, a, b, c, io.scratch),
+                Convolution::Winograd(w) => w.run(par, epilogue, a, b, c, io.scratch, io.packed),
                 Convolution::WinogradWeights(w) => w.run(par, a, b, c, io.scratch),
             }
         }
@@ -107,6 +107,27 @@ impl LibKernel for Convolution {
             Convolution::WinogradWeights(w) => w.workspace(),
         };
         Scratch { shared: shared * 4, local: local * 4 }
+    }
+
+    fn packing(&self) -> Option<Packing> {
+        match self {
+            Convolution::Product(p) => p.packing(),
+            Convolution::Passes(p) => p.packing(),
+            Convolution::Winograd(w) => w.packing(),
+            Convolution::Weights(_) | Convolution::WinogradWeights(_) => None,
+        }
+    }
+
+    unsafe fn pack(&self, par: &Par<'_>, io: &Io<'_>, to: *mut f32) {
+        // SAFETY: handed on to the caller.
+        unsafe {
+            match self {
+                Convolution::Product(p) => p.pack(par, io, to),
+                Convolution::Passes(p) => p.pack(par, io.bufs[1], to),
+                Convolution::Winograd(w) => w.pack(par, io.bufs[1], io.scratch, to),
+                Convolution::Weights(_) | Convolution::WinogradWeights(_) => {}
+            }
+        }
     }
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {

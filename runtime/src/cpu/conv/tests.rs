@@ -1,7 +1,7 @@
 //! Convolutions against direct sums in double precision, over geometries, instruction sets and thread counts.
 
 use super::*;
-use crate::cpu::check::{Guarded, backwards, values};
+use crate::cpu::check::{Guarded, assert_same_bits, backwards, packed, values};
 use proptest::prelude::*;
 
 /// Calls `f(x index, w index, y index)` for every product of the convolution.
@@ -59,27 +59,36 @@ fn check(d: &Conv) {
     for level in Level::available() {
         let mut first: Option<[Vec<f32>; 4]> = None;
         for threads in [1, 2, 4] {
-            let (xs, ws, gys, bs) = (Guarded::of(&x), Guarded::of(&w), Guarded::of(&gy), Guarded::of(&bias));
-            let call = |kernel: &Convolution, epilogue: Epilogue, a: &Guarded, b: &Guarded, len: usize| {
-                let mut out = Guarded::new(len);
+            let bs = Guarded::of(&bias);
+            let call = |kernel: &Convolution, epilogue: Epilogue, a: &[f32], b: &[f32], len: usize| {
+                let (a, mut b, mut out) = (Guarded::of(a), Guarded::of(b), Guarded::new(len));
                 let Scratch { shared, local } = kernel.scratch();
                 let work = Guarded::new((shared + threads * local) / 4);
                 let bufs = [a.ptr(), b.ptr(), out.ptr()];
+                let par = backwards(threads);
+                let io = Io { bufs: &bufs, scratch: work.ptr(), threads, packed: std::ptr::null() };
                 // SAFETY: all buffers have the sizes of the geometry.
-                unsafe {
-                    kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &bufs, scratch: work.ptr(), threads })
-                };
+                unsafe { kernel.run_fused(&par, &epilogue, &io) };
                 out.check();
                 work.check();
-                out.slice().to_vec()
+                let result = out.slice().to_vec();
+                if let Some(packed) = packed(kernel, &par, &io, &mut [&mut Guarded::new(0), &mut b]) {
+                    out.slice().fill(f32::NAN);
+                    // SAFETY: as above.
+                    unsafe { kernel.run_fused(&par, &epilogue, &Io { packed: packed.ptr(), ..io }) };
+                    out.check();
+                    work.check();
+                    assert_same_bits(&result, out.slice(), "packed before");
+                }
+                result
             };
             let forward = Convolution::forward(d, level);
             let epilogue = Epilogue { bias: Some(bs.ptr()), relu: true };
             let results = [
-                call(&forward, Epilogue::default(), &xs, &ws, y_len),
-                call(&Convolution::grad_input(d, level), Epilogue::default(), &gys, &ws, x_len),
-                call(&Convolution::grad_weight(d, level), Epilogue::default(), &xs, &gys, w_len),
-                call(&forward, epilogue, &xs, &ws, y_len),
+                call(&forward, Epilogue::default(), &x, &w, y_len),
+                call(&Convolution::grad_input(d, level), Epilogue::default(), &gy, &w, x_len),
+                call(&Convolution::grad_weight(d, level), Epilogue::default(), &x, &gy, w_len),
+                call(&forward, epilogue, &x, &w, y_len),
             ];
             match &first {
                 None => {
@@ -214,7 +223,12 @@ fn fewer_products_are_as_precise_as_many() {
                     let work = Guarded::new((shared + local) / 4);
                     let bufs = [a.ptr(), b.ptr(), out.ptr()];
                     // SAFETY: all buffers have the sizes of the geometry.
-                    unsafe { kernel.run(&backwards(1), &Io { bufs: &bufs, scratch: work.ptr(), threads: 1 }) };
+                    unsafe {
+                        kernel.run(
+                            &backwards(1),
+                            &Io { bufs: &bufs, scratch: work.ptr(), threads: 1, packed: std::ptr::null() },
+                        )
+                    };
                     let errors = out.slice().iter().zip(&exact[i]).map(|(g, e)| (f64::from(*g) - e).abs());
                     let (sum, worst) = errors.fold((0f64, 0f64), |(sum, worst), e| (sum + e * e, worst.max(e)));
                     let largest = exact[i].iter().fold(0f64, |m, e| m.max(e.abs()));

@@ -17,7 +17,7 @@ use super::pass::Pass;
 use super::transform::{KERNEL, PLANES, POINTS, Parts, TILE, Target, Transforms, Window};
 use crate::cpu::gemm::{Ahead, Epilogue, Kernels, ONE_SEGMENT, SLACK, Source, Tile, align, even, kernels, pack_panel};
 use crate::cpu::par::{Par, Shared, run_tasks};
-use crate::cpu::{Conv, Level};
+use crate::cpu::{Conv, Level, PackLayout, Packing};
 use std::ops::Range;
 
 /// Least channels on both sides: fewer do not pay for their transforms, and errors are larger.
@@ -37,6 +37,9 @@ const INNER: usize = 32;
 const MAX_CHAIN: usize = 32;
 /// Most floats in all partial gradients to the kernel.
 const MAX_PARTIAL: usize = 1 << 21;
+
+/// Tiles up to which a transformed kernel is worth keeping: with more, transforming costs less than 3 %.
+const FEW_TILES: usize = 512;
 
 /// Most floats that are asked for ahead.
 const MAX_AHEAD: usize = 1 << 16;
@@ -210,10 +213,42 @@ impl Winograd {
         (SLACK + PLANES * self.kernel_plane, piece.max(KERNEL * self.tap_len()).next_multiple_of(16))
     }
 
-    /// Runs the pass.
+    /// See [`crate::cpu::LibKernel::packing`].
+    pub(super) fn packing(&self) -> Option<Packing> {
+        let Pass { channels, out_channels, exchange, .. } = self.pass;
+        let layout = PackLayout::Winograd([channels, out_channels, usize::from(exchange)]);
+        let floats = PLANES * self.kernel_plane;
+        (self.tiles.all <= FEW_TILES).then_some(Packing { operand: 1, floats, layout })
+    }
+
+    /// Transforms the kernel.
+    ///
+    /// # Safety
+    /// As [`crate::cpu::LibKernel::pack`].
+    pub(super) unsafe fn pack(&self, par: &Par<'_>, kernel: *const f32, workspace: *mut f32, planes: *mut f32) {
+        let (inner, local) = (self.pass.channels.div_ceil(INNER), self.workspace().1);
+        let pointers = Shared((kernel, planes, self.private(workspace)));
+        run_tasks(par, inner * self.pass.out_channels.div_ceil(self.ker.nr()), &|task, worker| {
+            let (kernel, planes, private) = pointers.get();
+            let inner_indices = range(task % inner, INNER, self.pass.channels);
+            // SAFETY: each part of each panel has its own place, and workers have their own memory.
+            unsafe {
+                let taps = private.add(worker * local);
+                self.transform(kernel, task / inner * self.ker.nr(), inner_indices, taps, planes);
+            }
+        });
+    }
+
+    /// The memory of the first worker, behind the shared planes of the kernel.
+    fn private(&self, workspace: *mut f32) -> *mut f32 {
+        align(workspace).wrapping_add(PLANES * self.kernel_plane)
+    }
+
+    /// Runs the pass. Without a kernel that is transformed (`packed`) already, it does that.
     ///
     /// # Safety
     /// As [`crate::cpu::LibKernel::run`].
+    #[expect(clippy::too_many_arguments, reason = "three operands and where to run")]
     pub(super) unsafe fn run(
         &self,
         par: &Par<'_>,
@@ -222,24 +257,22 @@ impl Winograd {
         kernel: *const f32,
         result: *mut f32,
         workspace: *mut f32,
+        packed: *const f32,
     ) {
-        let planes = align(workspace);
-        let private = planes.wrapping_add(PLANES * self.kernel_plane);
-        let local = self.workspace().1;
+        let (private, local) = (self.private(workspace), self.workspace().1);
         let bias = epilogue.bias.unwrap_or(std::ptr::null());
-        let pointers = Shared((source, kernel, result, planes, private, bias));
-        let (relu, inner) = (epilogue.relu, self.pass.channels.div_ceil(INNER));
-        run_tasks(par, inner * self.pass.out_channels.div_ceil(self.ker.nr()), &|task, worker| {
-            let (_, kernel, _, planes, private, _) = pointers.get();
-            let inner_indices = range(task % inner, INNER, self.pass.channels);
-            // SAFETY: each part of each panel has its own place, and workers have their own memory.
-            unsafe {
-                let taps = private.add(worker * local);
-                self.transform(kernel, task / inner * self.ker.nr(), inner_indices, taps, planes);
-            }
-        });
+        let planes = if packed.is_null() {
+            let own = align(workspace);
+            // SAFETY: the shared scratch memory begins with the planes.
+            unsafe { self.pack(par, kernel, workspace, own) };
+            own.cast_const()
+        } else {
+            packed
+        };
+        let pointers = Shared((source, result, planes, private, bias));
+        let relu = epilogue.relu;
         run_tasks(par, self.pieces * self.blocks, &|task, worker| {
-            let (source, _, result, planes, private, bias) = pointers.get();
+            let (source, result, planes, private, bias) = pointers.get();
             let tiles = range(task / self.blocks, self.per_piece, self.tiles.all);
             let channels = range(task % self.blocks, self.block, self.pass.out_channels);
             // SAFETY: tasks write different pixels or channels, and workers have their own memory.

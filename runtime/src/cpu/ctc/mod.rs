@@ -400,7 +400,9 @@ mod tests {
                 [scores.as_mut_ptr(), all.as_mut_ptr(), frames.as_mut_ptr(), lengths.as_mut_ptr(), out.as_mut_ptr()];
             let kernel = prepare(&LibCall::Ctc(call(t, c, l, false)), &[n as u64], Level::Baseline).expect("valid");
             // SAFETY: the buffers are as long as the call says.
-            let found = unsafe { kernel.check(&Io { bufs: &bufs, scratch: std::ptr::null_mut(), threads: 1 }) };
+            let found = unsafe {
+                kernel.check(&Io { bufs: &bufs, scratch: std::ptr::null_mut(), threads: 1, packed: std::ptr::null() })
+            };
             found.map_err(|f| (f.sample, f.message))
         };
         assert_eq!(fault([0.0, 1.0, 0.0], 3.0, 3.0), Ok(()));

@@ -47,6 +47,8 @@ pub(crate) enum Right {
     Direct { ptr: *const f32, ks: usize },
     /// Packed by the task itself, panel by panel.
     Private(Source),
+    /// Packed before, for so many columns: runs of inner indices, each of them panel by panel.
+    Packed { ptr: *const f32, cols: usize },
 }
 
 /// A right matrix in memory.
@@ -192,6 +194,7 @@ pub(crate) unsafe fn block(
             let panel = |j: usize| match *right {
                 Right::Direct { ptr, ks } => (ptr.add(p0 * ks + j), ks),
                 Right::Private(_) => (packed_right.cast_const(), nr),
+                Right::Packed { ptr, cols } => (ptr.add(p0 * cols + j * len), nr),
             };
             let pack = |j: usize| {
                 if let Right::Private(src) = right {
@@ -224,7 +227,11 @@ pub(crate) unsafe fn block(
                     accumulate: p0 > k.start,
                     bias: if last && !out.bias.is_null() { out.bias.add(j) } else { std::ptr::null() },
                     relu: last && out.relu,
-                    ahead: b,
+                    ahead: match right {
+                        // A quarter of the next panel, which begins where this one ends.
+                        Right::Packed { .. } if t < 4 => b.wrapping_add(len * (nr + t * (nr / 4))),
+                        _ => b,
+                    },
                 });
             };
             let far = len * n.len() > MIDDLE;

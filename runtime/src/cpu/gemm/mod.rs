@@ -25,7 +25,7 @@ pub(crate) use run::add_parts;
 pub(crate) use tile::{AHEAD_EVERY, Ahead, LINE, ONE_SEGMENT, Tile};
 
 use super::par::Par;
-use super::{Io, Level, LibKernel, Scratch};
+use super::{Io, Level, LibKernel, PackLayout, Packing, Scratch};
 use plan::Plan;
 
 /// A matrix product `c[b, m, n] = op(a[b]) · op(b[b])`, all matrices dense and row-major.
@@ -78,7 +78,7 @@ impl Product {
     pub(crate) unsafe fn run_fused(&self, par: &Par<'_>, epilogue: &Epilogue, io: &Io<'_>) {
         let (a, b, c) = (io.bufs[0], io.bufs[1], io.bufs[2]);
         // SAFETY: handed on to the caller.
-        unsafe { run::product(self.ker, par, &self.problem, self.plan, epilogue, a, b, c, io.scratch) }
+        unsafe { run::product(self.ker, par, &self.problem, self.plan, epilogue, (a, b, c), io.scratch, io.packed) }
     }
 }
 
@@ -86,6 +86,20 @@ impl LibKernel for Product {
     fn scratch(&self) -> Scratch {
         let (shared, local) = self.plan.map_or((0, 0), |plan| plan::workspace(self.ker, &self.problem, &plan));
         Scratch { shared: shared * 4, local: local * 4 }
+    }
+
+    fn packing(&self) -> Option<Packing> {
+        let Problem { n, k, tb, .. } = self.problem;
+        let plan = self.plan.filter(|plan| plan.worth_packed(self.ker, &self.problem))?;
+        let layout = PackLayout::Product([k, n, usize::from(tb), plan.chunk, plan.run(self.ker, &self.problem)]);
+        Some(Packing { operand: 1, floats: n.next_multiple_of(self.ker.nr()) * k, layout })
+    }
+
+    unsafe fn pack(&self, par: &Par<'_>, io: &Io<'_>, to: *mut f32) {
+        if let Some(plan) = &self.plan {
+            // SAFETY: handed on to the caller.
+            unsafe { run::pack(self.ker, par, &self.problem, plan, io.bufs[1], to) };
+        }
     }
 
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>) {

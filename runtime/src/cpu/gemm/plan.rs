@@ -42,6 +42,8 @@ const MIN_PACKED_PANELS: usize = 4;
 const MIN_NEAR_PANELS: usize = 8;
 /// Most inner indices for which the streamed matrix of a flat product is copied.
 const FLAT_PACKED: usize = 128;
+/// Rows up to which a right matrix that stays the same is worth keeping packed: with more, packing costs less than 3 %.
+const FEW_ROWS: usize = 128;
 /// Floats of a matrix that is not expected in the second-level cache.
 const FAR: usize = 1 << 18;
 /// Least inner indices in a chunk of a cut inner index.
@@ -204,6 +206,16 @@ impl Plan {
         if chunks > 1 { k.div_ceil(chunks).next_multiple_of(16) } else { k }
     }
 
+    /// Inner indices that blocks work on at a time.
+    pub(super) fn run(&self, ker: &Kernels, p: &Problem) -> usize {
+        block::run_len(ker, self.cols.min(p.n), self.chunk.min(p.k))
+    }
+
+    /// Whether the product reads its right matrix so seldom that packing it counts.
+    pub(super) fn worth_packed(&self, ker: &Kernels, p: &Problem) -> bool {
+        self.kind == Kind::Blocks && p.batch == 1 && p.k > SHALLOW && p.m <= FEW_ROWS && p.n > ker.nr()
+    }
+
     /// Number of chunks of the inner index.
     pub(super) fn chunks(&self, p: &Problem) -> usize {
         p.k.div_ceil(self.chunk.max(1)).max(1)
@@ -220,7 +232,7 @@ impl Plan {
             Kind::Blocks if p.k <= SHALLOW => shallow_len(ker, self.cols.min(p.n), p.k).next_multiple_of(16),
             Kind::Blocks => {
                 let k = self.chunk.min(p.k);
-                let run = block::run_len(ker, self.cols.min(p.n), k);
+                let run = self.run(ker, p);
                 let runs = if self.keep_left { k.div_ceil(run) } else { usize::from(self.pack_left) };
                 block::block_len(ker, self.rows.min(p.m), run, runs).next_multiple_of(16)
             }

@@ -3,7 +3,7 @@
 //! In: the buffers. Out: the product. Invariant: tasks that run at the same time write disjoint memory: parts of c or
 //! of the partial results by their task number, scratch memory by their worker number.
 
-use super::block::{self, Left, Out, PAGE, Pack, Right, Source, align, even};
+use super::block::{self, Left, Out, PAGE, Pack, Right, Source, align, even, pack_panel};
 use super::kernels::Kernels;
 use super::plan::{DOT_NEAR, DOT_PANEL, Kind, MAX_CHUNKS, Plan, TASK, dot_block, group};
 use super::shallow::{SHALLOW, shallow};
@@ -27,10 +27,9 @@ pub(super) unsafe fn product(
     p: &Problem,
     plan: Option<Plan>,
     epilogue: &Epilogue,
-    a: *const f32,
-    b: *const f32,
-    c: *mut f32,
+    (a, b, c): (*const f32, *const f32, *mut f32),
     workspace: *mut f32,
+    packed: *const f32,
 ) {
     if p.batch == 0 || p.m == 0 || p.n == 0 {
         return;
@@ -42,7 +41,8 @@ pub(super) unsafe fn product(
         return;
     };
     let chunks = plan.chunks(p);
-    let first = Job { ker, p: *p, plan, chunks, a, b, c, bias, relu: epilogue.relu, workspace: align(workspace) };
+    let first =
+        Job { ker, p: *p, plan, chunks, a, b, c, bias, relu: epilogue.relu, workspace: align(workspace), packed };
     // SAFETY: item `i` of the batch lies at these offsets.
     let item = |i: usize| unsafe {
         let Job { a, b, c, .. } = first;
@@ -81,10 +81,38 @@ struct Job {
     relu: bool,
     /// On a cache line: partial results, then other shared memory, then that of each worker.
     workspace: *mut f32,
+    /// What [`pack`] has written; null for none.
+    packed: *const f32,
 }
 
 // SAFETY: tasks that share a job keep to the invariant at the top of the file.
 unsafe impl Sync for Job {}
+
+/// Packs the right matrix of a single product as its blocks read it: runs of inner indices one after the other, each of
+/// them panel by panel.
+///
+/// # Safety
+/// `b` is the matrix, and `to` has room for whole panels of all its columns.
+pub(super) unsafe fn pack(ker: &'static Kernels, par: &Par<'_>, p: &Problem, plan: &Plan, b: *const f32, to: *mut f32) {
+    let (nr, run) = (ker.nr(), plan.run(ker, p));
+    let padded = p.n.next_multiple_of(nr);
+    let pointers = Shared((b, to));
+    run_tasks(par, p.n.div_ceil(nr), &|panel, _| {
+        let (b, to) = pointers.get();
+        let source = Source { ptr: b, stride: if p.tb { p.k } else { p.n }, trans: p.tb };
+        let cols = nr.min(p.n - panel * nr);
+        for chunk in (0..p.k).step_by(plan.chunk) {
+            let end = p.k.min(chunk + plan.chunk);
+            for start in (chunk..end).step_by(run) {
+                let k = start..end.min(start + run);
+                // SAFETY: runs and panels have their own places.
+                unsafe {
+                    pack_panel(ker, &source, k.clone(), panel * nr, cols, to.add(start * padded + panel * nr * k.len()))
+                };
+            }
+        }
+    });
+}
 
 /// Piece `i` of `0..len` cut into pieces of `step`.
 fn range(i: usize, step: usize, len: usize) -> Range<usize> {
@@ -128,7 +156,7 @@ impl Job {
     unsafe fn blocks(&self, par: &Par<'_>) {
         let (ker, p, plan) = (self.ker, &self.p, &self.plan);
         let (row_blocks, col_blocks) = (p.m.div_ceil(plan.rows), p.n.div_ceil(plan.cols));
-        let run = block::run_len(ker, plan.cols.min(p.n), plan.chunk.min(p.k));
+        let run = plan.run(ker, p);
         // What rows, of which chunk, lie packed in a worker's memory.
         let packed = [const { AtomicUsize::new(usize::MAX) }; REMEMBERING];
         run_tasks(par, row_blocks * col_blocks * self.chunks, &|task, worker| {
@@ -149,7 +177,9 @@ impl Job {
             let k = range(chunk, plan.chunk, p.k);
             let (rs, ks) = if p.ta { (1, p.m) } else { (p.k, 1) };
             let left = Left { ptr: self.a, rs, ks, rows: !p.ta, pack };
-            let right = if plan.pack_right {
+            let right = if !self.packed.is_null() {
+                Right::Packed { ptr: self.packed, cols: p.n.next_multiple_of(ker.nr()) }
+            } else if plan.pack_right {
                 Right::Private(Source { ptr: self.b, stride: if p.tb { p.k } else { p.n }, trans: p.tb })
             } else {
                 Right::Direct { ptr: self.b, ks: p.n }

@@ -131,6 +131,7 @@ pub(crate) unsafe fn shallow(
         unsafe {
             let (b, b_step, b_next) = match right {
                 Right::Direct { ptr, ks } => (ptr.add(j0), *ks, width),
+                Right::Packed { .. } => unreachable!("shallow products pack for themselves"),
                 Right::Private(src) => {
                     for j in cols.clone().step_by(width) {
                         pack(ker, src, j, width.min(cols.end - j), k, packed.add((j - j0) * k));

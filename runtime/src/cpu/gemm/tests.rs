@@ -1,7 +1,7 @@
 //! The product against a double-precision reference, over shapes, instruction sets and thread counts.
 
 use super::*;
-use crate::cpu::check::{Guarded, backwards, values};
+use crate::cpu::check::{Guarded, assert_same_bits, backwards, packed, values};
 use proptest::prelude::*;
 
 /// Runs the product with guard cells around all buffers; `threads` workers take the tasks in an order of their own.
@@ -15,18 +15,28 @@ fn product(
     relu: bool,
 ) -> Vec<f32> {
     let kernel = Product::new(p, level);
-    let bufs = [Guarded::of(a), Guarded::of(b), Guarded::new(p.batch * p.m * p.n)];
+    let mut bufs = [Guarded::of(a), Guarded::of(b), Guarded::new(p.batch * p.m * p.n)];
     let Scratch { shared, local } = kernel.scratch();
     let work = Guarded::new((shared + threads * local) / 4);
     let bias = bias.map(Guarded::of);
     let epilogue = Epilogue { bias: bias.as_ref().map(|b| b.ptr().cast_const()), relu };
     let ptrs = bufs.each_ref().map(Guarded::ptr);
+    let par = backwards(threads);
+    let io = Io { bufs: &ptrs, scratch: work.ptr(), threads, packed: std::ptr::null() };
     // SAFETY: the buffers have the sizes of the problem.
-    unsafe { kernel.run_fused(&backwards(threads), &epilogue, &Io { bufs: &ptrs, scratch: work.ptr(), threads }) };
+    unsafe { kernel.run_fused(&par, &epilogue, &io) };
     work.check();
     bufs.iter().for_each(Guarded::check);
-    let [_, _, mut c] = bufs;
-    c.slice().to_vec()
+    let c = bufs[2].slice().to_vec();
+    if let Some(packed) = packed(&kernel, &par, &io, &mut bufs.each_mut()) {
+        bufs[2].slice().fill(f32::NAN);
+        // SAFETY: as above.
+        unsafe { kernel.run_fused(&par, &epilogue, &Io { packed: packed.ptr(), ..io }) };
+        work.check();
+        bufs.iter().for_each(Guarded::check);
+        assert_same_bits(&c, bufs[2].slice(), "packed before");
+    }
+    c
 }
 
 fn reference(p: Problem, a: &[f32], b: &[f32], bias: Option<&[f32]>, relu: bool) -> Vec<(f64, f64)> {

@@ -114,6 +114,11 @@ impl StepProduct {
         StepProduct { ker, k, n, width, first, stride, trans }
     }
 
+    /// Columns of a panel.
+    pub(super) fn width(&self) -> usize {
+        self.width
+    }
+
     /// Floats of the packed matrix.
     pub(super) fn len(&self) -> usize {
         if self.n == 0 { 0 } else { (self.k * self.n.next_multiple_of(self.width) + SLACK).next_multiple_of(16) }
