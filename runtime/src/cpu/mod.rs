@@ -85,6 +85,8 @@ pub enum PackLayout {
     /// Right matrix of a product: inner size, columns, whether it is stored transposed, inner indices of a chunk and of a
     /// run.
     Product([usize; 5]),
+    /// Right matrix of a product with few rows: inner size, columns, columns of a panel.
+    Panels([usize; 3]),
     /// Kernel of a convolution: taps times input channels, output channels.
     Taps([usize; 2]),
     /// Transformed kernel of a convolution: channels on both sides, whether they are exchanged.

@@ -259,6 +259,50 @@ pub(crate) unsafe fn block(
     }
 }
 
+/// The right matrix of a flat product.
+#[derive(Clone, Copy)]
+pub(crate) struct Streamed {
+    pub(crate) ptr: *const f32,
+    /// Inner indices and columns of the whole matrix.
+    pub(crate) k: usize,
+    pub(crate) n: usize,
+    /// Columns of a panel, in which inner indices follow each other; as many as the matrix has if it lies as it is. Memory
+    /// that is read from end to end comes sooner than pieces of rows that are far apart.
+    pub(crate) panel: usize,
+    /// What the width of the last panel is a multiple of.
+    pub(crate) unit: usize,
+}
+
+impl Streamed {
+    /// A matrix as it lies.
+    pub(crate) fn rows(ptr: *const f32, k: usize, n: usize) -> Streamed {
+        Streamed { ptr, k, n, panel: n, unit: 1 }
+    }
+
+    /// Where inner index `p` of column `j` is, and how far the next inner index is.
+    fn at(&self, p: usize, j: usize) -> (*const f32, usize) {
+        let first = j - j % self.panel;
+        let width = self.panel.min((self.n - first).next_multiple_of(self.unit));
+        (self.ptr.wrapping_add(first * self.k + p * width + j - first), width)
+    }
+
+    /// Copies the matrix `from`, as it lies, to panel `i` of this one.
+    ///
+    /// # Safety
+    /// It has the matrix's sizes, and this one is memory of its own.
+    pub(crate) unsafe fn fill_panel(&self, i: usize, from: *const f32) {
+        let j = i * self.panel;
+        let (to, width) = self.at(0, j);
+        for p in 0..self.k {
+            // SAFETY: columns of the panel that the matrix has.
+            unsafe {
+                let from = from.add(p * self.n + j);
+                to.cast_mut().add(p * width).copy_from_nonoverlapping(from, self.panel.min(self.n - j));
+            }
+        }
+    }
+}
+
 /// Floats of the copies of [`flat_packed`]: few enough for the second-level cache.
 const FLAT_NEAR: usize = 16384;
 
@@ -296,7 +340,8 @@ pub(crate) unsafe fn flat_packed(
             let left = Left { ptr: left.ptr.add(k.start * left.ks), ..*left };
             let bias = if transposed || out.bias.is_null() { out.bias } else { out.bias.add(j) };
             let out = Out { ptr: out.ptr.add(if transposed { j * out.rs } else { j }), bias, ..*out };
-            flat(ker, &left, (packed, step), &out, m, 0..cols, 0..k.len(), transposed);
+            let right = Streamed::rows(packed, k.len(), step);
+            flat(ker, &left, &right, &out, m, 0..cols, 0..k.len(), transposed);
         }
     }
 }
@@ -333,7 +378,7 @@ unsafe fn narrow_row(
 pub(crate) unsafe fn flat(
     ker: &Kernels,
     left: &Left,
-    right: (*const f32, usize),
+    right: &Streamed,
     out: &Out,
     m: usize,
     n: Range<usize>,
@@ -342,7 +387,7 @@ pub(crate) unsafe fn flat(
 ) {
     if m == 1 && left.ks == 1 && n.len() <= 2 * ker.w {
         // SAFETY: handed on to the caller.
-        unsafe { narrow_row(ker, left.ptr, right, out, n, k, transposed) };
+        unsafe { narrow_row(ker, left.ptr, (right.ptr, right.n), out, n, k, transposed) };
         return;
     }
     let mut staging = [0f32; MAX_MR * MAX_COLS];
@@ -354,6 +399,7 @@ pub(crate) unsafe fn flat(
         let is_wide = left_cols > 2 * ker.w && left_cols.div_ceil(ker.w) >= wide_nv;
         let nv = if is_wide { wide_nv } else { left_cols.div_ceil(ker.w).min(2) };
         let cols = left_cols.min(nv * ker.w);
+        let (b, b_step) = right.at(k.start, j);
         // SAFETY: all indices stay inside the ranges that the caller vouches for; a tile has at most `MAX_COLS`
         // columns.
         unsafe {
@@ -371,8 +417,8 @@ pub(crate) unsafe fn flat(
                     nseg: 1,
                     seg_len: k.len(),
                     a_step: if left.rows { left.rs } else { left.ks },
-                    b: right.0.add(k.start * right.1 + j),
-                    b_step: right.1,
+                    b,
+                    b_step,
                     b_skip: 0,
                     c,
                     c_step,

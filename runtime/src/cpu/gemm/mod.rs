@@ -89,9 +89,8 @@ impl LibKernel for Product {
     }
 
     fn packing(&self) -> Option<Packing> {
-        let Problem { n, k, tb, .. } = self.problem;
-        let plan = self.plan.filter(|plan| plan.worth_packed(self.ker, &self.problem))?;
-        let layout = PackLayout::Product([k, n, usize::from(tb), plan.chunk, plan.run(self.ker, &self.problem)]);
+        let Problem { n, k, .. } = self.problem;
+        let layout = self.plan?.layout(self.ker, &self.problem)?;
         Some(Packing { operand: 1, floats: n.next_multiple_of(self.ker.nr()) * k, layout })
     }
 

@@ -11,11 +11,11 @@
 //!
 //! A long inner index with a small result is cut into chunks whose partial results are added in order afterwards.
 
-use super::Problem;
-use super::block::{self, SLACK, even};
+use super::block::{self, SLACK, Streamed, even};
 use super::kernels::{Kernels, MAX_MR};
 use super::shallow::{SHALLOW, STRIP_ROWS, shallow_len};
 use super::tile::DOT_COLS;
+use super::{PackLayout, Problem};
 
 /// Work of a task, in multiply-adds, that is worth waking another thread for (some 10 microseconds).
 pub(super) const TASK: usize = 400_000;
@@ -211,9 +211,26 @@ impl Plan {
         block::run_len(ker, self.cols.min(p.n), self.chunk.min(p.k))
     }
 
-    /// Whether the product reads its right matrix so seldom that packing it counts.
-    pub(super) fn worth_packed(&self, ker: &Kernels, p: &Problem) -> bool {
-        self.kind == Kind::Blocks && p.batch == 1 && p.k > SHALLOW && p.m <= FEW_ROWS && p.n > ker.nr()
+    /// How the right matrix lies in memory if it is packed before; `None` if the product reads it so often that packing
+    /// hardly counts, or in order anyway.
+    pub(super) fn layout(&self, ker: &Kernels, p: &Problem) -> Option<PackLayout> {
+        let Problem { n, k, tb, .. } = *p;
+        let wide = p.batch == 1 && n > ker.nr();
+        match self.kind {
+            Kind::Blocks if wide && k > SHALLOW && p.m <= FEW_ROWS => {
+                Some(PackLayout::Product([k, n, usize::from(tb), self.chunk, self.run(ker, p)]))
+            }
+            Kind::Flat { swap: false } if wide => {
+                Some(PackLayout::Panels([k, n, self.panels(ker, p, std::ptr::null()).panel]))
+            }
+            _ => None,
+        }
+    }
+
+    /// The right matrix of a flat product, packed at `ptr`: panels are as wide as tiles.
+    pub(super) fn panels(&self, ker: &Kernels, p: &Problem, ptr: *const f32) -> Streamed {
+        let panel = ker.flat(even(p.m, ker.mr), !p.ta).1 * ker.w;
+        Streamed { ptr, k: p.k, n: p.n, panel, unit: ker.w }
     }
 
     /// Number of chunks of the inner index.

@@ -3,7 +3,7 @@
 //! In: the buffers. Out: the product. Invariant: tasks that run at the same time write disjoint memory: parts of c or
 //! of the partial results by their task number, scratch memory by their worker number.
 
-use super::block::{self, Left, Out, PAGE, Pack, Right, Source, align, even, pack_panel};
+use super::block::{self, Left, Out, PAGE, Pack, Right, Source, Streamed, align, even, pack_panel};
 use super::kernels::Kernels;
 use super::plan::{DOT_NEAR, DOT_PANEL, Kind, MAX_CHUNKS, Plan, TASK, dot_block, group};
 use super::shallow::{SHALLOW, shallow};
@@ -88,12 +88,21 @@ struct Job {
 // SAFETY: tasks that share a job keep to the invariant at the top of the file.
 unsafe impl Sync for Job {}
 
-/// Packs the right matrix of a single product as its blocks read it: runs of inner indices one after the other, each of
-/// them panel by panel.
+/// Packs the right matrix of a single product as it is read: flat products panel by panel, blocks by runs of inner indices
+/// one after the other, each of them panel by panel.
 ///
 /// # Safety
 /// `b` is the matrix, and `to` has room for whole panels of all its columns.
 pub(super) unsafe fn pack(ker: &'static Kernels, par: &Par<'_>, p: &Problem, plan: &Plan, b: *const f32, to: *mut f32) {
+    if plan.kind != Kind::Blocks {
+        let pointers = Shared((b, plan.panels(ker, p, to)));
+        run_tasks(par, p.n.div_ceil(pointers.get().1.panel), &|panel, _| {
+            let (b, panels) = pointers.get();
+            // SAFETY: panels have their own places.
+            unsafe { panels.fill_panel(panel, b) };
+        });
+        return;
+    }
     let (nr, run) = (ker.nr(), plan.run(ker, p));
     let padded = p.n.next_multiple_of(nr);
     let pointers = Shared((b, to));
@@ -212,11 +221,15 @@ impl Job {
             // SAFETY: pieces of a chunk are disjoint, and chunks have their own results.
             unsafe {
                 let out = self.out(chunk);
-                if plan.pack_right {
+                if !self.packed.is_null() {
+                    let right = plan.panels(self.ker, p, self.packed);
+                    block::flat(self.ker, &left, &right, &out, few, n, k, transposed);
+                } else if plan.pack_right {
                     let packed = self.private(worker);
                     block::flat_packed(self.ker, &left, (right, many), &out, few, n, k, transposed, packed);
                 } else {
-                    block::flat(self.ker, &left, (right, many), &out, few, n, k, transposed);
+                    let right = Streamed::rows(right, p.k, many);
+                    block::flat(self.ker, &left, &right, &out, few, n, k, transposed);
                 }
             }
         });
