@@ -1,126 +1,13 @@
 //! End to end: Kurfiles become executables, which run in folders of their own.
 
+#[path = "support/place.rs"]
+mod place;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use tempfile::TempDir;
-
-/// A folder with a fixture, and programs run inside it.
-struct Place {
-    dir: TempDir,
-}
-
-impl Place {
-    fn empty() -> Place {
-        Place { dir: tempfile::tempdir().expect("a folder") }
-    }
-
-    /// A copy of a fixture's folder.
-    fn of(fixture: &str) -> Place {
-        let place = Place::empty();
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
-        for entry in fs::read_dir(from).expect("the fixture") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                continue;
-            }
-            fs::copy(&path, place.path(&path.file_name().expect("a name").to_string_lossy())).expect("copies");
-        }
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("writes");
-    }
-
-    fn command(&self, program: &Path, args: &[&str]) -> Command {
-        let mut c = Command::new(program);
-        // Nothing of the environment may be needed.
-        c.args(args).current_dir(self.dir.path()).env_clear();
-        c
-    }
-
-    fn kurc(&self, args: &[&str]) -> Output {
-        self.command(Path::new(env!("CARGO_BIN_EXE_kurc")), args).output().expect("kurc runs")
-    }
-
-    fn run(&self, program: &str, args: &[&str]) -> Output {
-        // A file that this process has just written can be busy while another test's child still holds it open
-        // between fork and exec.
-        for _ in 0..200 {
-            match self.command(&self.path(program), args).output() {
-                Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-                o => return o.expect("the executable runs"),
-            }
-        }
-        panic!("the executable stays busy")
-    }
-
-    /// Builds `m.bin`, which must succeed.
-    fn build(&self, args: &[&str]) -> &Place {
-        let mut all = vec!["build", "Kurfile.yml", "-o", "m.bin"];
-        all.extend(args);
-        succeed(&self.kurc(&all));
-        self
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-    }
-
-    /// Names of all files.
-    fn files(&self) -> Vec<String> {
-        let mut v: Vec<String> = fs::read_dir(self.dir.path())
-            .expect("readable")
-            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        v.sort();
-        v
-    }
-}
-
-fn stderr(o: &Output) -> String {
-    String::from_utf8_lossy(&o.stderr).into_owned()
-}
-
-fn stdout(o: &Output) -> String {
-    String::from_utf8_lossy(&o.stdout).into_owned()
-}
-
-#[track_caller]
-fn succeed(o: &Output) {
-    assert!(o.status.success(), "{:?}\n{}\n{}", o.status, stdout(o), stderr(o));
-}
-
-/// The exit status and a part of stderr.
-#[track_caller]
-fn fail(o: &Output, code: i32, parts: &[&str]) {
-    let text = stderr(o);
-    assert_eq!(o.status.code(), Some(code), "{text}");
-    for p in parts {
-        assert!(text.contains(p), "`{p}` is missing in:\n{text}");
-    }
-}
-
-/// A number of the last JSON line with this event.
-#[track_caller]
-fn number(o: &Output, event: &str, key: &str) -> f64 {
-    let text = stdout(o);
-    text.lines()
-        .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok())
-        .filter(|v| v["event"] == event)
-        .filter_map(|v| v[key].as_f64())
-        .next_back()
-        .unwrap_or_else(|| panic!("no `{key}` of `{event}` in:\n{text}\n{}", stderr(o)))
-}
+use place::{Place, fail, number, stderr, stdout, succeed};
 
 #[test]
 fn real_data_is_learned() {
@@ -328,65 +215,6 @@ fn every_processor_and_optimisation_level_learns() {
     }
 }
 
-/// Reads standard error of a training until it says something.
-fn read_until(err: &mut impl BufRead, what: &str, text: &mut String) {
-    while !text.contains(what) {
-        assert!(err.read_line(text).expect("readable") > 0, "{text}");
-    }
-}
-
-/// Sends a signal by its name: `INT`.
-fn send(child: &Child, signal: &str) {
-    succeed(&Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).output().expect("kill runs"));
-}
-
-#[test]
-fn an_interrupt_saves_and_says_how_to_go_on() {
-    let p = Place::of("digits");
-    p.build(&["--set", "train.epochs=inf"]);
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let mut child = p
-            .command(&p.path("m.bin"), &["train", "--weights", signal])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let mut err = BufReader::new(child.stderr.take().expect("piped"));
-        let mut text = String::new();
-        read_until(&mut err, "Epoch 1", &mut text);
-        send(&child, signal);
-        err.read_to_string(&mut text).expect("readable");
-        assert_eq!(child.wait().expect("ends").code(), Some(code), "{text}");
-        assert!(text.contains("train"), "no advice how to go on:\n{text}");
-        assert!(p.path(signal).is_file() && p.path(&format!("{signal}.optimizer")).is_file());
-        succeed(&p.run("m.bin", &["test", "--weights", signal]));
-        succeed(&p.run("m.bin", &["train", "--epochs", "1", "--weights", signal]));
-    }
-}
-
-#[test]
-fn a_hang_up_that_is_ignored_ends_nothing() {
-    // What `nohup` does before it starts a program.
-    let p = Place::of("digits");
-    p.build(&["--set", "train.epochs=inf"]);
-    let program = p.path("m.bin");
-    let program = program.to_str().expect("text");
-    let mut child = p
-        .command(Path::new("/bin/sh"), &["-c", "trap '' HUP; exec \"$0\" train --weights w", program])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut err = BufReader::new(child.stderr.take().expect("piped"));
-    let mut text = String::new();
-    for (epoch, signal) in [("Epoch 1", "HUP"), ("Epoch 4", "INT")] {
-        read_until(&mut err, epoch, &mut text);
-        send(&child, signal);
-    }
-    err.read_to_string(&mut text).expect("readable");
-    assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
-}
-
 #[test]
 fn divergence_keeps_the_last_good_weights() {
     let p = Place::of("iris");
@@ -410,23 +238,6 @@ fn a_ruinous_last_update_is_never_saved() {
     p.build(&sets);
     fail(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "w"]), 6, &["no longer finite"]);
     assert!(p.bytes("w") == good, "weights were overwritten");
-}
-
-#[test]
-fn an_interrupt_loses_nothing_without_a_last_file() {
-    // The string form of `weights` names a file for the best epoch only.
-    let p = Place::of("iris");
-    p.build(&["--set", "train.epochs=inf"]);
-    let mut child =
-        p.command(&p.path("m.bin"), &["train"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
-    let mut err = BufReader::new(child.stderr.take().expect("piped"));
-    let mut text = String::new();
-    read_until(&mut err, "Epoch 3", &mut text);
-    send(&child, "INT");
-    err.read_to_string(&mut text).expect("readable");
-    assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
-    assert!(text.contains("train --weights iris.weights.interrupted"), "{text}");
-    succeed(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "iris.weights.interrupted"]));
 }
 
 #[test]

@@ -23,6 +23,7 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use kur_runtime::train::stop;
 
 use crate::diag::pages;
 use crate::diag::{Diagnostic, Format, render};
@@ -41,6 +42,7 @@ const INTERNAL: u8 = 5;
 #[must_use]
 pub fn main() -> ExitCode {
     install_panic_hook();
+    stop::survive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -49,6 +51,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { USAGE } else { 0 });
         }
     };
+    // A training listens when it has something to save.
+    if !matches!(cli.command, Some(Command::Train { .. }))
+        && let Err(e) = stop::end_on_signals()
+    {
+        let _ = write!(io::stderr(), "{}", e.render(false));
+        return ExitCode::from(e.exit().code());
+    }
     ExitCode::from(dispatch(&cli))
 }
 
