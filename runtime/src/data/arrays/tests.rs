@@ -211,6 +211,7 @@ fn json_lines_are_read() {
     for (text, id, line, message) in [
         ("{\"x\": 1}\n{\"y\": 1}\n", "jsonl-format", Some(2), "lacks the key `x` of its first line"),
         ("{\"x\": 1}\n\n{\"x\": }\n", "jsonl-format", Some(3), "has a line that is no JSON: expected value, column 7"),
+        ("\n{\"z\": 1}\n{\"x\": 1, \"z\": 1}\n", "jsonl-format", Some(2), "lacks the key `x`, which line 3 has"),
         ("[1]\n", "jsonl-format", Some(1), "has a line that is no object"),
         ("\n \n", "jsonl-format", None, "has no line"),
         ("{\"x\": [1, [2]]}\n", "array-values", Some(1), "has lists of unequal length inside a sample (key `x`)"),
