@@ -484,9 +484,33 @@ fn sequences_of_any_length_are_trained_on() {
     assert_eq!((&arrays[1].values, &arrays[3].values), (&vec![3.0, 11.0, 1.0], &vec![3.0, 11.0, 1.0]));
     assert!(arrays[0].values[3..11].iter().all(|x| *x == 0.0) && arrays[0].values[0] != 0.0);
     fail(&p.run("m.bin", &["evaluate"]), 2, &["error[variable-shape]", "-o out.jsonl"]);
+    // Samples without a step are samples too, among others and alone.
+    for (name, text) in
+        [("some.jsonl", ["{\"x\": []}\n".to_owned(), line(2)].concat()), ("none.jsonl", "{\"x\": []}\n".repeat(3))]
+    {
+        p.write(name, &text);
+        succeed(&p.run("m.bin", &["predict", name, "-o", "empty.jsonl"]));
+        let rows = fs::read_to_string(p.path("empty.jsonl")).expect("written");
+        assert_eq!(rows.lines().count(), text.lines().count(), "{name}: {rows}");
+        assert_eq!(rows.lines().next(), Some("{\"y\":[]}"), "{name}");
+        succeed(&p.run("m.bin", &["predict", name, "-o", "empty.npz"]));
+    }
+    let arrays = kur_runtime::data::arrays::open_npz("empty.npz", &p.bytes("empty.npz")).expect("an archive");
+    assert_eq!((arrays[0].shape.as_slice(), &arrays[1].values), (&[3, 0, 1][..], &vec![0.0; 3]));
+    // The number of rows says what is wrong, and the truth of an empty sample is empty.
+    p.write("none.jsonl", &"{\"x\": [], \"y\": []}\n".repeat(3));
+    succeed(&p.run("m.bin", &["test", "none.jsonl"]));
+    succeed(&p.run("m.bin", &["evaluate", "none.jsonl", "-o", "empty.jsonl"]));
+    p.write("none.jsonl", "{\"x\": [], \"y\": []}\n{\"x\": [], \"y\": [[1]]}\n");
+    fail(&p.run("m.bin", &["test", "none.jsonl"]), 4, &["error[target-length]", "row 2 of the data"]);
     // A fixed size holds shorter sequences and refuses longer ones.
     p.build(&["--set", "model.0={input: {shape: [7, 2]}, name: x}"]);
     fail(&p.run("m.bin", &["test", "--weights", "w"]), 4, &["`x` has shape 11x2 in the data, 7x2 in the model"]);
+    p.write("none.jsonl", &"{\"x\": []}\n".repeat(3));
+    let full = p.run("m.bin", &["predict", "none.jsonl", "--weights", "w"]);
+    succeed(&full);
+    assert_eq!(stdout(&full).lines().count(), 4, "{}", stdout(&full));
+    assert!(stderr(&full).contains("note: samples of `x` that are shorter than the 7 steps"), "{}", stderr(&full));
 }
 
 /// Weights of Kur, arrays in and arrays out, by the executable.

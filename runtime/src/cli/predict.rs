@@ -9,7 +9,7 @@ use crate::atomic;
 use crate::data::batch::{Feeder, Flow};
 use crate::data::file::expand;
 use crate::data::order::{Order, fold_seed};
-use crate::data::{Dataset, Learned, Role, Truth};
+use crate::data::{Dataset, Learned, Role, Source, Truth};
 use crate::dim::{BATCH, Dim};
 use crate::error::{Error, Exit, Result, count};
 use crate::exec::StepKind;
@@ -141,8 +141,8 @@ fn notes(run: &RunSpec, data: &Dataset, truth: bool) -> Vec<String> {
     for input in &run.inputs {
         let Some(steps) = input.shape.first().copied().filter(|s| *s > 0) else { continue };
         let source = data.sources.iter().find(|s| s.role == Role::Input && s.name == input.name);
-        if source.is_some_and(|s| (0..data.rows).any(|row| s.shape.len() == input.shape.len() && s.length(row) < steps))
-        {
+        let measured = |s: &Source| s.is_blank() || s.shape.len() == input.shape.len();
+        if source.is_some_and(|s| measured(s) && (0..data.rows).any(|row| s.length(row) < steps)) {
             let name = &input.name;
             notes.push(format!(
                 "samples of `{name}` that are shorter than the {steps} steps of the model are filled up with zeros, and the \

@@ -362,7 +362,8 @@ impl<'d> Feeder<'d> {
             let source = &self.data.sources[slot.source];
             let sizes: Vec<u64> = slot.dims.iter().map(|d| d.eval(&values)).collect();
             let first = sizes.first().copied().unwrap_or(1);
-            let rest = (1..sizes.len()).all(|a| sizes[a] == source.shape.get(a).copied().unwrap_or(1));
+            let rest =
+                source.is_blank() || (1..sizes.len()).all(|a| sizes[a] == source.shape.get(a).copied().unwrap_or(1));
             if let Some(row) = rows.iter().find(|r| !rest || source.length(**r as usize) > first) {
                 let row = *row as usize;
                 let found: Vec<u64> =
@@ -437,6 +438,7 @@ fn role_word(role: Role) -> &'static str {
 fn fits(source: &Source, expected: &[Option<u64>], learned: &Learned) -> Result<()> {
     let fixed: Option<Vec<u64>> = expected.iter().copied().collect();
     let same = match fixed {
+        _ if source.is_blank() => true,
         Some(fixed) if source.reshapes && !matches!(source.store, Store::Classes(..)) => {
             source.shape.iter().product::<u64>() == fixed.iter().product::<u64>()
         }

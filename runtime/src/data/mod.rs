@@ -191,6 +191,12 @@ impl Source {
         }
     }
 
+    /// Whether no sample has any element, so that nothing is known of the axes behind the first.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        matches!(self.store, Store::Ragged { .. }) && self.shape == [0]
+    }
+
     /// Length of a sample's first axis.
     #[must_use]
     pub fn length(&self, row: usize) -> u64 {
@@ -309,7 +315,8 @@ pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHin
         let classes = image.learned.classes().map(<[String]>::to_vec);
         sources.push(ProbedSource { name: image.name, role: image.role, shape: image.shape, classes, variable: false });
     }
-    for array in collected.arrays {
+    // Samples without any element tell no shape.
+    for array in collected.arrays.into_iter().filter(|a| a.shape != [0]) {
         let classes = array.learned.classes().map(<[String]>::to_vec);
         let (name, role, shape, variable) = (array.name, array.role, array.shape, array.variable);
         sources.push(ProbedSource { name, role, shape, classes, variable });

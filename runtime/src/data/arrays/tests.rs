@@ -226,6 +226,37 @@ fn json_lines_are_read() {
     }
 }
 
+/// Samples that are all empty are still so many samples, and take on the shape of those they are stacked with.
+#[test]
+fn empty_samples_are_samples() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name).display().to_string();
+        std::fs::write(&file, text).expect("writes");
+        spec(file)
+    };
+    let empty = write("empty.jsonl", "{\"x\": []}\n{\"x\": []}\n");
+    let full = write("full.jsonl", "{\"x\": [[1, 2], [3, 4]]}\n");
+    let inputs = ["x".to_owned()];
+    let wanted = Wanted { inputs: &inputs, targets: &[], truth: Truth::Required };
+    for (files, shape, lengths) in [
+        (vec![&empty], vec![0], vec![0, 0]),
+        (vec![&empty, &empty], vec![0], vec![0; 4]),
+        (vec![&empty, &full], vec![2, 2], vec![0, 0, 2]),
+        (vec![&full, &empty], vec![2, 2], vec![2, 0, 0]),
+    ] {
+        let mut out = Vec::new();
+        for file in &files {
+            read(file, ArrayFormat::JsonLines, &wanted, Depth::Values, &mut out).expect("x");
+        }
+        let source = out.remove(0).into_source();
+        let Store::Ragged { starts, .. } = &source.store else { panic!("{:?}", source.store) };
+        let found: Vec<u64> = (0..starts.len() - 1).map(|r| source.length(r)).collect();
+        assert_eq!((source.shape.clone(), found), (shape, lengths), "{files:?}");
+        assert_eq!(source.is_blank(), !files.contains(&&full));
+    }
+}
+
 #[test]
 fn class_numbers_become_classes() {
     let targets = [TargetHint { name: "u".into(), aliases: Vec::new(), softmax_width: Some(256) }];
