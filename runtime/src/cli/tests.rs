@@ -113,8 +113,8 @@ fn scaled_targets_are_told_in_their_own_units() {
     let group = |name: &str, from: &[&str], normalize| crate::spec::ColumnGroup {
         name: name.into(),
         from: from.iter().map(|f| (*f).to_owned()).collect(),
-        normalize,
-        missing: Missing::Error,
+        normalize: Some(normalize),
+        missing: None,
         one_hot: None,
     };
     csv.columns = vec![group("x", &["a", "b"], Normalize::None), group("y", &["price"], Normalize::MinMax)];

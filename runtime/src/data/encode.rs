@@ -16,14 +16,15 @@ use crate::spec::{Missing, Normalize};
 /// `csv-text-column` for a column without any number, `not-a-class` for a fraction under a softmax, `one-class` for a
 /// target with a single one.
 pub fn learn(raw: &RawSource, depth: Depth) -> Result<LearnedSource> {
+    let none = |column: &RawColumn| errors::text_column(&raw.file, &column.name, column.text.as_ref());
     let mut columns = Vec::new();
     for column in &raw.columns {
         let encoding = match &column.cells {
             Cells::Numbers(values) if depth == Depth::Values => {
-                statistics(values, raw.normalize).ok_or_else(|| errors::text_column(&raw.file, &column.name))?
+                statistics(values, raw.normalize).ok_or_else(|| none(column))?
             }
             Cells::Numbers(_) => Encoding::Number { subtract: 0.0, divide: 1.0, mean: 0.0 },
-            Cells::Undecided(_) => return Err(errors::text_column(&raw.file, &column.name)),
+            Cells::Undecided(_) => return Err(none(column)),
             Cells::Classes(_, names) => {
                 // Before classes without a row are filled in.
                 if raw.role == Role::Target

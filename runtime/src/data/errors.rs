@@ -125,11 +125,27 @@ pub fn not_finite(place: Place, value: &str) -> Error {
         .help("training needs finite numbers; for gaps in the data add `missing: mean`, `zero` or `drop`")
 }
 
-/// A column that holds no number at all.
+/// A column that holds no number at all; `text` is its first cell that is not empty, with its place.
 #[must_use]
-pub fn text_column(file: &str, column: &str) -> Error {
-    Error::data("csv-text-column", format!("column `{column}` holds no number"))
-        .at(Place { column: Some(column.to_owned()), ..Place::file(file) })
+pub fn text_column(file: &str, column: &str, text: Option<&(String, Place)>) -> Error {
+    let error = Error::data("csv-text-column", format!("column `{column}` holds no number"));
+    match text {
+        None => error
+            .at(Place { column: Some(column.to_owned()), ..Place::file(file) })
+            .help("all its cells are empty: leave the column out, or fill it"),
+        Some((text, place)) => error.at(place.clone()).help(format!(
+            "{} is a word; for a column of words write `columns: {{NAME: {{column: {column}, one_hot: yes}}}}`, or leave it out",
+            quoted(text)
+        )),
+    }
+}
+
+/// `missing: drop` where every row lacks something.
+#[must_use]
+pub fn none_left(file: &str) -> Error {
+    Error::data("csv-no-rows", format!("every row of `{file}` lacks a value, so `missing: drop` leaves none"))
+        .at(Place::file(file))
+        .help("fill gaps with `missing: mean` or `zero`, or leave out the columns that have most of them")
 }
 
 /// A column that the model needs and the header lacks.

@@ -300,6 +300,7 @@ impl Dataset {
 pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHint]) -> Result<Probe> {
     let wanted = Wanted { inputs: input_names, targets, truth: Truth::Optional };
     let collected = Collected::new(section, &wanted, None, Depth::Shapes)?;
+    table::check_left(&collected.tables)?;
     let mut sources = Vec::new();
     for raw in &collected.tables {
         let learned = encode::learn(raw, Depth::Shapes)?;
@@ -334,6 +335,9 @@ pub fn load(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned
     let mut result = learned
         .cloned()
         .unwrap_or_else(|| Learned { header: std::mem::take(&mut collected.header), sources: Vec::new() });
+    if learned.is_none() {
+        table::check_left(&collected.tables)?;
+    }
     let mut sources = Vec::new();
     for raw in collected.tables {
         collected.notes.extend(raw.notes());
@@ -415,6 +419,7 @@ impl Collected {
                         all.header = file.names().to_vec();
                     }
                     let read = table::read(&mut file, bound, &mut all.tables, depth)?;
+                    all.notes.extend(read.note(file.path()));
                     all.dropped.extend(read.dropped.iter().map(|r| r + rows_before));
                     rows_before += read.records;
                 }
