@@ -342,6 +342,7 @@ pub fn load(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned
     for raw in collected.tables {
         collected.notes.extend(raw.notes());
         if let Some(known) = result.source(&raw.name) {
+            collected.notes.extend(encode::unheeded(&raw, known));
             sources.push(encode::apply(raw, known)?);
         } else {
             let lesson = encode::learn(&raw, Depth::Values)?;

@@ -208,6 +208,30 @@ fn where_all_rows_are_left_out_the_right_column_is_named() {
     );
 }
 
+/// Scaling is learned once; a Kurfile that asks for another one afterwards is told so.
+#[test]
+fn another_scaling_than_that_of_training_is_told() {
+    let case = Case::new(None);
+    // The second column is constant, which no scaling shows in.
+    let text = "a,b,y\n1,4,1\n2,4,2\n6,4,3\n";
+    let spec = |normalize| CsvSpec { normalize, ..case.file(text) };
+    let all = [Normalize::None, Normalize::Standard, Normalize::MinMax];
+    for (i, before) in all.into_iter().enumerate() {
+        let (data, learned) = case.load(spec(before), Truth::Required, None).expect("data");
+        assert!(data.notes.is_empty(), "{:?}", data.notes);
+        for (j, now) in all.into_iter().enumerate() {
+            let (again, _) = case.load(spec(now), Truth::Required, Some(&learned)).expect("data");
+            assert_eq!(again.sources, data.sources);
+            assert_eq!(again.notes.len(), usize::from(i != j && j > 0), "{before:?} {now:?} {:?}", again.notes);
+            if (i, j) == (0, 1) {
+                let note = "`x` is scaled as training has learned it (`normalize: none`) and not by `normalize: standard`, \
+                            which takes another training: `train --fresh`";
+                assert!(again.notes[0].ends_with(note), "{:?}", again.notes);
+            }
+        }
+    }
+}
+
 /// What the supplier says holds for groups that say nothing else; a target is never scaled or invented that way.
 #[test]
 fn groups_follow_their_supplier() {

@@ -190,7 +190,16 @@ impl Start {
         let optimizer = match beside.exists().then(|| weights::load(&beside, cx.engine.program(), in_optimizer)) {
             None => None,
             Some(Ok(state)) => Some(state),
-            // The weights are sound; another optimizer or a damaged file beside them costs only its moments.
+            // The weights fit, so it is the optimizer that differs, or what is kept for its learning rate.
+            Some(Err(e)) if e.id() == "other-model" => {
+                doubt = Some(format!(
+                    "`{}` was saved under another `train.optimizer` than the Kurfile has now; give it that one again to go \
+                     on as training stopped",
+                    beside.display()
+                ));
+                None
+            }
+            // The weights are sound; a damaged file beside them costs only the optimizer's moments.
             Some(Err(e)) => {
                 doubt = Some(e.message().to_owned());
                 None
@@ -231,7 +240,7 @@ impl Start {
             None => Progress { epochs, ..Progress::default() },
         };
         if let Some(doubt) = &self.doubt {
-            cx.console.note(&format!("the optimizer starts anew: {doubt}"));
+            cx.console.note(&format!("the optimizer and the best loss start anew: {doubt}"));
         }
         let done = count_epochs(progress.epochs);
         cx.console.progress(&format!("Continuing from `{}` after {done}.", self.path));

@@ -293,6 +293,20 @@ fn optimizer_state_of_other_weights_is_not_used() {
 }
 
 #[test]
+fn state_of_another_optimizer_is_not_used() {
+    let bench = Bench::new();
+    let _ = train_with(linear(bench.spec()), &epochs(1));
+    let mut other = linear(bench.spec());
+    other.program.state[1].name = "w:adam.m".to_owned();
+    let (result, _, _, err) = train_with(other, &epochs(1));
+    assert_eq!(result, Ok(None));
+    let text = err.text().replace(&bench.text(""), "");
+    let note = "note: the optimizer and the best loss start anew: `w.optimizer` was saved under another `train.optimizer` \
+                than the Kurfile has now; give it that one again to go on as training stopped\n";
+    assert!(text.contains(note) && !text.contains("model of"), "{text}");
+}
+
+#[test]
 fn lines_and_table_for_people() {
     let bench = Bench::new();
     let mut spec = bench.spec();
