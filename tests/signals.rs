@@ -165,3 +165,31 @@ fn an_interrupt_loses_nothing_without_a_last_file() {
     assert!(text.contains("train --weights iris.weights.interrupted"), "{text}");
     succeed(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "iris.weights.interrupted"]));
 }
+
+/// What was given to change what the program is or does is given again.
+#[test]
+fn the_way_to_go_on_repeats_options_and_variables() {
+    let p = Place::of("iris");
+    fs::rename(p.path("iris-train.csv"), p.path("my data.csv")).expect("renames");
+    let kurc = Path::new(env!("CARGO_BIN_EXE_kurc"));
+    let args = ["train", "Kurfile.yml", "--data", "my data.csv", "my data.csv", "--threads", "1", "--batch-size", "8"];
+    let mut child = hearing(p.command(kurc, &args))
+        .env("KUR_CPU", "baseline")
+        .env("KUR_SET", "train.epochs=inf")
+        .stdout(Stdio::null())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut err = BufReader::new(child.stderr.take().expect("piped"));
+    let mut text = String::new();
+    read_until(&mut err, "Epoch 2", &mut text);
+    send(&child, "INT");
+    err.read_to_string(&mut text).expect("readable");
+    assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
+    let way = format!(
+        "Continue with `KUR_CPU=baseline KUR_SET=train.epochs=inf {} train Kurfile.yml --data 'my data.csv' 'my data.csv' \
+         --batch-size 8 --threads 1 --weights iris.weights.interrupted`.",
+        kurc.display()
+    );
+    assert!(text.contains(&way), "{way}\n{text}");
+}

@@ -261,6 +261,7 @@ fn execute<E: Engine>(cx: &mut RunCx<E>, command: &Command) -> Result<u8> {
                 data: args.data.clone(),
                 epochs: args.epochs,
                 batch_size: args.compute.batch_size,
+                threads: args.compute.threads,
                 seed: args.seed,
                 weights: args.weights.clone(),
                 fresh: args.fresh,

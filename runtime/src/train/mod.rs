@@ -47,6 +47,8 @@ pub struct TrainOptions {
     pub epochs: Option<u64>,
     /// Replaces the batch size.
     pub batch_size: Option<u64>,
+    /// Number of threads; only for advice, since the engine has them.
+    pub threads: Option<usize>,
     /// Replaces the seed.
     pub seed: Option<u64>,
     /// Replaces initial and last weights.
@@ -325,8 +327,9 @@ fn finish<E: Engine>(
                 let rest = summary.left.map_or_else(String::new, |n| format!(" --epochs {n}"));
                 // The seed need not be said again: it is part of what was saved.
                 let batch = options.batch_size.map_or_else(String::new, |n| format!(" --batch-size {n}"));
+                let threads = options.threads.map_or_else(String::new, |n| format!(" --threads {n}"));
                 cx.console.progress(&format!(
-                    "Saved {saved}. Continue with `{}{data}{rest}{batch}{weights}`.",
+                    "Saved {saved}. Continue with `{}{data}{rest}{batch}{threads}{weights}`.",
                     cx.about.command("train")
                 ));
             }

@@ -146,11 +146,11 @@ fn the_way_to_go_on_repeats_what_was_given() {
     about.options = ["--set", "settings.n=[1, 2]", "--set", "train.epochs=9"].map(str::to_owned).to_vec();
     let stop = cx.stop.clone();
     cx.engine.after_step = Box::new(move |_| stop.request(2));
-    let options = TrainOptions { batch_size: Some(2), ..epochs(4) };
+    let options = TrainOptions { batch_size: Some(2), threads: Some(3), ..epochs(4) };
     assert_eq!(train(&mut cx, &options), Ok(Some(2)));
     let text = err.text();
     let way = text.lines().find_map(|l| l.split_once("Continue with ")).map(|(_, way)| way.to_owned());
-    let want = "`kurc train 'my model.yml' --set 'settings.n=[1, 2]' --set train.epochs=9 --epochs 4 --batch-size 2`.";
+    let want = "`kurc train 'my model.yml' --set 'settings.n=[1, 2]' --set train.epochs=9 --epochs 4 --batch-size 2 --threads 3`.";
     assert_eq!(way.as_deref(), Some(want), "{text}");
 }
 
