@@ -554,6 +554,23 @@ fn folders_of_kur_and_numpy_files_go_in_and_out() {
     fail(&p.run("m.bin", &["test", "--weights", "kur.safetensors"]), 4, &["error[pickle-format]", "is cut off"]);
 }
 
+/// Both commands ask the same place.
+#[test]
+fn a_step_larger_than_any_memory_is_told_alike() {
+    let p = Place::empty();
+    p.write(
+        "Kurfile.yml",
+        "model: [{input: {shape: [3000, 1500]}, name: x}, {flatten: null}, {dense: 1, name: y}]\n\
+         loss: [{target: y, name: mean_squared_error}]\n",
+    );
+    p.build(&[]);
+    let most = (1 << 24).to_string();
+    let told =
+        "error[no-memory]: the train step is larger than any memory\n  = help: a smaller `--batch-size` takes less\n";
+    fail(&p.run("m.bin", &["bench", "--batch-size", &most]), 1, &[told]);
+    fail(&p.kurc(&["build", "Kurfile.yml", "--report", "--batch-size", &most]), 1, &[told]);
+}
+
 /// Several suppliers in one section: side by side under different names, stacked under equal ones.
 #[test]
 fn suppliers_stand_side_by_side_and_stack() {

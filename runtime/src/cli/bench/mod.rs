@@ -106,7 +106,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
     };
     let sizes = usual_sizes(program, step, batch);
     let values = program.symbols.values(&sizes);
-    let work = step_work(program, step, &values).map_err(Error::internal)?.unwrap_or_default();
+    let work = step_work(program, step, &values)?.unwrap_or_default();
     let beside: Vec<_> = sizes.into_iter().filter(|(s, _)| *s != BATCH).collect();
     let data = data::synthetic(program, &plan, &values)?;
     cx.engine.set_sizes(&beside);
