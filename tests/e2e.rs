@@ -150,6 +150,23 @@ fn a_damaged_executable_says_so() {
     fail(&run("bare.bin", &bare), 5, &["carries no model", "kurc build"]);
 }
 
+/// Executables are linked without what unwinding needs, so a panic must end them from its hook. The one panic that can be
+/// had from outside is that of Rust's library at a clock that fails.
+#[test]
+fn a_panic_is_an_internal_error() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    p.write("clock.c", "int clock_gettime(int id, void *time) { return -1; }\n");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o", "clock.so", "clock.c"]).current_dir(p.dir.path());
+    succeed(&cc.output().expect("the C compiler that Rust links with"));
+    let run = |args: &[&str]| p.command(&p.path("m.bin"), args).env("LD_PRELOAD", p.path("clock.so")).output();
+    fail(&run(&["train"]).expect("starts"), 5, &["error[internal]: ", "this is a defect of kurc; please report it"]);
+    let o = run(&["train", "--json"]).expect("starts");
+    fail(&o, 5, &["{\"event\":\"error\",\"id\":\"internal\""]);
+    assert_eq!(stderr(&o).lines().count(), 1, "{}", stderr(&o));
+}
+
 #[test]
 fn weights_do_not_depend_on_threads_or_runs() {
     for fixture in ["breast-cancer", "digits"] {
