@@ -309,7 +309,7 @@ fn distance(a: &str, b: &str) -> usize {
 pub fn count(n: u64, noun: &str) -> String {
     let ending = match n {
         1 => "",
-        _ if noun.ends_with('s') => "es",
+        _ if noun.ends_with('s') || noun.ends_with("nch") => "es",
         _ => "s",
     };
     format!("{n} {noun}{ending}")
@@ -355,8 +355,9 @@ mod tests {
 
     #[test]
     fn one_thing_is_no_things() {
-        let texts = [count(1, "epoch"), count(0, "epoch"), count(1, "class"), count(2, "class")];
-        assert_eq!(texts, ["1 epoch", "0 epochs", "1 class", "2 classes"]);
+        let of = |n| [count(n, "epoch"), count(n, "class"), count(n, "launch")];
+        assert_eq!(of(1), ["1 epoch", "1 class", "1 launch"]);
+        assert_eq!(of(0), ["0 epochs", "0 classes", "0 launches"]);
     }
 
     #[test]

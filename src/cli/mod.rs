@@ -25,7 +25,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use kur_runtime::train::stop;
 
-use crate::diag::pages;
+use crate::diag::{self, pages};
 use crate::diag::{Diagnostic, Format, render};
 use crate::driver::{Session, Stop};
 use crate::frontend::OsWorld;
@@ -172,11 +172,7 @@ fn offer_pages(found: &[Diagnostic]) {
 /// `2 errors, 1 warning`.
 fn summary(found: &[Diagnostic]) {
     let count = |s| found.iter().filter(|d| d.severity == s).count();
-    let part = |n: usize, word: &str| match n {
-        0 => None,
-        1 => Some(format!("1 {word}")),
-        n => Some(format!("{n} {word}s")),
-    };
+    let part = |n: usize, word: &str| (n > 0).then(|| diag::count(n, word));
     let parts: Vec<String> =
         [part(count(crate::diag::Severity::Error), "error"), part(count(crate::diag::Severity::Warning), "warning")]
             .into_iter()

@@ -14,7 +14,7 @@ use std::thread;
 use super::sizes::{OwnSizes, free, row_of};
 use super::{Dataset, Learned, Role, Source, Store, errors};
 use crate::dim::{BATCH, Dim, Sym, SymbolTable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::plan::{InputRole, InputSlot, Plan, Program};
 use crate::spec::ProviderSpec;
 
@@ -167,7 +167,11 @@ impl<'d> Feeder<'d> {
         if provider.force_batch_size && short {
             return Err(Error::data(
                 "batch-size",
-                format!("the data has {} rows, fewer than the batch size {}", data.rows, provider.batch_size),
+                format!(
+                    "the data has {}, fewer than the batch size {}",
+                    count(data.rows as u64, "row"),
+                    provider.batch_size
+                ),
             )
             .help("`force_batch_size: yes` leaves out short batches; give a smaller `batch_size`"));
         }

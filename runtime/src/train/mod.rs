@@ -28,7 +28,7 @@ use self::save::Target;
 use crate::data::batch::Feeder;
 use crate::data::order::{Order, fold_seed};
 use crate::data::{Dataset, Learned, Truth};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, count};
 use crate::exec::StepKind;
 use crate::plan::Program;
 use crate::spec::{RunSpec, SectionSpec};
@@ -244,7 +244,7 @@ impl Start {
         if let Some(doubt) = &self.doubt {
             cx.console.note(&format!("the optimizer and the best loss start anew: {doubt}"));
         }
-        let done = count_epochs(progress.epochs);
+        let done = count(progress.epochs, "epoch");
         cx.console.progress(&format!("Continuing from `{}` after {done}.", self.path));
         Ok(progress)
     }
@@ -262,10 +262,10 @@ fn announce<E: Engine>(
     epochs: Option<u64>,
 ) {
     let batch = feeder.batch_size() as u64;
-    let rows = match validated {
-        Some(n) => format!("{} training rows, {n} validation rows", data.rows),
-        None => format!("{} training rows", data.rows),
-    };
+    let mut rows = count(data.rows as u64, "training row");
+    if let Some(n) = validated {
+        rows += &format!(", {}", count(n, "validation row"));
+    }
     cx.console.progress(&tables::summary(&cx.engine, StepKind::Train, batch, seed, &rows));
     let parameters: u64 = cx.engine.program().layers.iter().map(|l| l.params).sum();
     let fields = [
@@ -284,10 +284,6 @@ fn announce<E: Engine>(
     cx.console.event("start", fields.map(|(k, v): (&str, serde_json::Value)| (k.to_owned(), v)));
 }
 
-fn count_epochs(n: u64) -> String {
-    if n == 1 { "1 epoch".to_owned() } else { format!("{n} epochs") }
-}
-
 /// Tells how training ended and how to go on.
 fn finish<E: Engine>(
     cx: &mut RunCx<E>,
@@ -300,9 +296,15 @@ fn finish<E: Engine>(
     let saved = summary.saved.join(", ");
     match end {
         End::Done => {
-            cx.console.progress(&format!("Completed {} in {seconds:.1} s.", count_epochs(summary.epochs)));
+            if summary.epochs == 0 {
+                cx.console.progress("No epoch was asked for: the number of epochs is 0.");
+            } else {
+                cx.console.progress(&format!("Completed {} in {seconds:.1} s.", count(summary.epochs, "epoch")));
+            }
             if !saved.is_empty() {
                 cx.console.progress(&format!("Saved {saved}."));
+            } else if summary.epochs == 0 {
+                cx.console.progress("Nothing was saved: without an epoch there are no better weights.");
             } else if let Some(path) = &summary.unbeaten {
                 cx.console.progress(&format!(
                     "Nothing was saved: no epoch was better than the best before, whose weights `{path}` keeps."

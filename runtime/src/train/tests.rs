@@ -307,6 +307,24 @@ fn state_of_another_optimizer_is_not_used() {
 }
 
 #[test]
+fn no_epoch_is_told_as_such() {
+    let bench = Bench::new();
+    let mut spec = bench.spec();
+    spec.train_weights = crate::spec::TrainWeights { best: Some(bench.text("b")), ..Default::default() };
+    let told = |spec, n| {
+        let (mut cx, _, err) = context(linear(spec), false);
+        assert_eq!(train(&mut cx, &epochs(n)), Ok(None));
+        err.text()
+    };
+    let text = "No epoch was asked for: the number of epochs is 0.\n\
+                Nothing was saved: without an epoch there are no better weights.\n";
+    let none = told(spec, 0);
+    assert!(none.ends_with(text), "{none}");
+    let one = told(bench.spec(), 1);
+    assert!(one.contains("Completed 1 epoch in "), "{one}");
+}
+
+#[test]
 fn lines_and_table_for_people() {
     let bench = Bench::new();
     let mut spec = bench.spec();
