@@ -1,126 +1,13 @@
 //! End to end: Kurfiles become executables, which run in folders of their own.
 
+#[path = "support/place.rs"]
+mod place;
+
 use std::fs;
-use std::io::{BufRead, BufReader, Read as _};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
+use std::path::Path;
+use std::process::Command;
 
-use tempfile::TempDir;
-
-/// A folder with a fixture, and programs run inside it.
-struct Place {
-    dir: TempDir,
-}
-
-impl Place {
-    fn empty() -> Place {
-        Place { dir: tempfile::tempdir().expect("a folder") }
-    }
-
-    /// A copy of a fixture's folder.
-    fn of(fixture: &str) -> Place {
-        let place = Place::empty();
-        let from = Path::new(env!("CARGO_MANIFEST_DIR")).join("fixtures").join(fixture);
-        for entry in fs::read_dir(from).expect("the fixture") {
-            let path = entry.expect("an entry").path();
-            if path.is_dir() {
-                continue;
-            }
-            fs::copy(&path, place.path(&path.file_name().expect("a name").to_string_lossy())).expect("copies");
-        }
-        place
-    }
-
-    fn path(&self, name: &str) -> PathBuf {
-        self.dir.path().join(name)
-    }
-
-    fn write(&self, name: &str, text: &str) {
-        fs::write(self.path(name), text).expect("writes");
-    }
-
-    fn command(&self, program: &Path, args: &[&str]) -> Command {
-        let mut c = Command::new(program);
-        // Nothing of the environment may be needed.
-        c.args(args).current_dir(self.dir.path()).env_clear();
-        c
-    }
-
-    fn kurc(&self, args: &[&str]) -> Output {
-        self.command(Path::new(env!("CARGO_BIN_EXE_kurc")), args).output().expect("kurc runs")
-    }
-
-    fn run(&self, program: &str, args: &[&str]) -> Output {
-        // A file that this process has just written can be busy while another test's child still holds it open
-        // between fork and exec.
-        for _ in 0..200 {
-            match self.command(&self.path(program), args).output() {
-                Err(e) if e.kind() == std::io::ErrorKind::ExecutableFileBusy => {
-                    std::thread::sleep(std::time::Duration::from_millis(5));
-                }
-                o => return o.expect("the executable runs"),
-            }
-        }
-        panic!("the executable stays busy")
-    }
-
-    /// Builds `m.bin`, which must succeed.
-    fn build(&self, args: &[&str]) -> &Place {
-        let mut all = vec!["build", "Kurfile.yml", "-o", "m.bin"];
-        all.extend(args);
-        succeed(&self.kurc(&all));
-        self
-    }
-
-    fn bytes(&self, name: &str) -> Vec<u8> {
-        fs::read(self.path(name)).unwrap_or_else(|e| panic!("{name}: {e}"))
-    }
-
-    /// Names of all files.
-    fn files(&self) -> Vec<String> {
-        let mut v: Vec<String> = fs::read_dir(self.dir.path())
-            .expect("readable")
-            .map(|e| e.expect("an entry").file_name().to_string_lossy().into_owned())
-            .collect();
-        v.sort();
-        v
-    }
-}
-
-fn stderr(o: &Output) -> String {
-    String::from_utf8_lossy(&o.stderr).into_owned()
-}
-
-fn stdout(o: &Output) -> String {
-    String::from_utf8_lossy(&o.stdout).into_owned()
-}
-
-#[track_caller]
-fn succeed(o: &Output) {
-    assert!(o.status.success(), "{:?}\n{}\n{}", o.status, stdout(o), stderr(o));
-}
-
-/// The exit status and a part of stderr.
-#[track_caller]
-fn fail(o: &Output, code: i32, parts: &[&str]) {
-    let text = stderr(o);
-    assert_eq!(o.status.code(), Some(code), "{text}");
-    for p in parts {
-        assert!(text.contains(p), "`{p}` is missing in:\n{text}");
-    }
-}
-
-/// A number of the last JSON line with this event.
-#[track_caller]
-fn number(o: &Output, event: &str, key: &str) -> f64 {
-    let text = stdout(o);
-    text.lines()
-        .filter_map(|l| serde_json::from_str::<serde_json::Value>(l).ok())
-        .filter(|v| v["event"] == event)
-        .filter_map(|v| v[key].as_f64())
-        .next_back()
-        .unwrap_or_else(|| panic!("no `{key}` of `{event}` in:\n{text}\n{}", stderr(o)))
-}
+use place::{Place, fail, number, stderr, stdout, succeed};
 
 #[test]
 fn real_data_is_learned() {
@@ -263,6 +150,23 @@ fn a_damaged_executable_says_so() {
     fail(&run("bare.bin", &bare), 5, &["carries no model", "kurc build"]);
 }
 
+/// Executables are linked without what unwinding needs, so a panic must end them from its hook. The one panic that can be
+/// had from outside is that of Rust's library at a clock that fails.
+#[test]
+fn a_panic_is_an_internal_error() {
+    let p = Place::of("iris");
+    p.build(&[]);
+    p.write("clock.c", "int clock_gettime(int id, void *time) { return -1; }\n");
+    let mut cc = Command::new("cc");
+    cc.args(["-shared", "-fPIC", "-o", "clock.so", "clock.c"]).current_dir(p.dir.path());
+    succeed(&cc.output().expect("the C compiler that Rust links with"));
+    let run = |args: &[&str]| p.command(&p.path("m.bin"), args).env("LD_PRELOAD", p.path("clock.so")).output();
+    fail(&run(&["train"]).expect("starts"), 5, &["error[internal]: ", "this is a defect of kurc; please report it"]);
+    let o = run(&["train", "--json"]).expect("starts");
+    fail(&o, 5, &["{\"event\":\"error\",\"id\":\"internal\""]);
+    assert_eq!(stderr(&o).lines().count(), 1, "{}", stderr(&o));
+}
+
 #[test]
 fn weights_do_not_depend_on_threads_or_runs() {
     for fixture in ["breast-cancer", "digits"] {
@@ -328,65 +232,6 @@ fn every_processor_and_optimisation_level_learns() {
     }
 }
 
-/// Reads standard error of a training until it says something.
-fn read_until(err: &mut impl BufRead, what: &str, text: &mut String) {
-    while !text.contains(what) {
-        assert!(err.read_line(text).expect("readable") > 0, "{text}");
-    }
-}
-
-/// Sends a signal by its name: `INT`.
-fn send(child: &Child, signal: &str) {
-    succeed(&Command::new("kill").args([&format!("-{signal}"), &child.id().to_string()]).output().expect("kill runs"));
-}
-
-#[test]
-fn an_interrupt_saves_and_says_how_to_go_on() {
-    let p = Place::of("digits");
-    p.build(&["--set", "train.epochs=inf"]);
-    for (signal, code) in [("INT", 130), ("TERM", 143)] {
-        let mut child = p
-            .command(&p.path("m.bin"), &["train", "--weights", signal])
-            .stdout(Stdio::null())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
-        let mut err = BufReader::new(child.stderr.take().expect("piped"));
-        let mut text = String::new();
-        read_until(&mut err, "Epoch 1", &mut text);
-        send(&child, signal);
-        err.read_to_string(&mut text).expect("readable");
-        assert_eq!(child.wait().expect("ends").code(), Some(code), "{text}");
-        assert!(text.contains("train"), "no advice how to go on:\n{text}");
-        assert!(p.path(signal).is_file() && p.path(&format!("{signal}.optimizer")).is_file());
-        succeed(&p.run("m.bin", &["test", "--weights", signal]));
-        succeed(&p.run("m.bin", &["train", "--epochs", "1", "--weights", signal]));
-    }
-}
-
-#[test]
-fn a_hang_up_that_is_ignored_ends_nothing() {
-    // What `nohup` does before it starts a program.
-    let p = Place::of("digits");
-    p.build(&["--set", "train.epochs=inf"]);
-    let program = p.path("m.bin");
-    let program = program.to_str().expect("text");
-    let mut child = p
-        .command(Path::new("/bin/sh"), &["-c", "trap '' HUP; exec \"$0\" train --weights w", program])
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
-    let mut err = BufReader::new(child.stderr.take().expect("piped"));
-    let mut text = String::new();
-    for (epoch, signal) in [("Epoch 1", "HUP"), ("Epoch 4", "INT")] {
-        read_until(&mut err, epoch, &mut text);
-        send(&child, signal);
-    }
-    err.read_to_string(&mut text).expect("readable");
-    assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
-}
-
 #[test]
 fn divergence_keeps_the_last_good_weights() {
     let p = Place::of("iris");
@@ -410,23 +255,6 @@ fn a_ruinous_last_update_is_never_saved() {
     p.build(&sets);
     fail(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "w"]), 6, &["no longer finite"]);
     assert!(p.bytes("w") == good, "weights were overwritten");
-}
-
-#[test]
-fn an_interrupt_loses_nothing_without_a_last_file() {
-    // The string form of `weights` names a file for the best epoch only.
-    let p = Place::of("iris");
-    p.build(&["--set", "train.epochs=inf"]);
-    let mut child =
-        p.command(&p.path("m.bin"), &["train"]).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("starts");
-    let mut err = BufReader::new(child.stderr.take().expect("piped"));
-    let mut text = String::new();
-    read_until(&mut err, "Epoch 3", &mut text);
-    send(&child, "INT");
-    err.read_to_string(&mut text).expect("readable");
-    assert_eq!(child.wait().expect("ends").code(), Some(130), "{text}");
-    assert!(text.contains("train --weights iris.weights.interrupted"), "{text}");
-    succeed(&p.run("m.bin", &["train", "--epochs", "1", "--weights", "iris.weights.interrupted"]));
 }
 
 #[test]
@@ -673,9 +501,33 @@ fn sequences_of_any_length_are_trained_on() {
     assert_eq!((&arrays[1].values, &arrays[3].values), (&vec![3.0, 11.0, 1.0], &vec![3.0, 11.0, 1.0]));
     assert!(arrays[0].values[3..11].iter().all(|x| *x == 0.0) && arrays[0].values[0] != 0.0);
     fail(&p.run("m.bin", &["evaluate"]), 2, &["error[variable-shape]", "-o out.jsonl"]);
+    // Samples without a step are samples too, among others and alone.
+    for (name, text) in
+        [("some.jsonl", ["{\"x\": []}\n".to_owned(), line(2)].concat()), ("none.jsonl", "{\"x\": []}\n".repeat(3))]
+    {
+        p.write(name, &text);
+        succeed(&p.run("m.bin", &["predict", name, "-o", "empty.jsonl"]));
+        let rows = fs::read_to_string(p.path("empty.jsonl")).expect("written");
+        assert_eq!(rows.lines().count(), text.lines().count(), "{name}: {rows}");
+        assert_eq!(rows.lines().next(), Some("{\"y\":[]}"), "{name}");
+        succeed(&p.run("m.bin", &["predict", name, "-o", "empty.npz"]));
+    }
+    let arrays = kur_runtime::data::arrays::open_npz("empty.npz", &p.bytes("empty.npz")).expect("an archive");
+    assert_eq!((arrays[0].shape.as_slice(), &arrays[1].values), (&[3, 0, 1][..], &vec![0.0; 3]));
+    // The number of rows says what is wrong, and the truth of an empty sample is empty.
+    p.write("none.jsonl", &"{\"x\": [], \"y\": []}\n".repeat(3));
+    succeed(&p.run("m.bin", &["test", "none.jsonl"]));
+    succeed(&p.run("m.bin", &["evaluate", "none.jsonl", "-o", "empty.jsonl"]));
+    p.write("none.jsonl", "{\"x\": [], \"y\": []}\n{\"x\": [], \"y\": [[1]]}\n");
+    fail(&p.run("m.bin", &["test", "none.jsonl"]), 4, &["error[target-length]", "row 2 of the data"]);
     // A fixed size holds shorter sequences and refuses longer ones.
     p.build(&["--set", "model.0={input: {shape: [7, 2]}, name: x}"]);
     fail(&p.run("m.bin", &["test", "--weights", "w"]), 4, &["`x` has shape 11x2 in the data, 7x2 in the model"]);
+    p.write("none.jsonl", &"{\"x\": []}\n".repeat(3));
+    let full = p.run("m.bin", &["predict", "none.jsonl", "--weights", "w"]);
+    succeed(&full);
+    assert_eq!(stdout(&full).lines().count(), 4, "{}", stdout(&full));
+    assert!(stderr(&full).contains("note: samples of `x` that are shorter than the 7 steps"), "{}", stderr(&full));
 }
 
 /// Weights of Kur, arrays in and arrays out, by the executable.
@@ -717,6 +569,23 @@ fn folders_of_kur_and_numpy_files_go_in_and_out() {
     let pickle = p.bytes("data.pkl");
     fs::write(p.path("data.pkl"), &pickle[..pickle.len() / 2]).expect("writes");
     fail(&p.run("m.bin", &["test", "--weights", "kur.safetensors"]), 4, &["error[pickle-format]", "is cut off"]);
+}
+
+/// Both commands ask the same place.
+#[test]
+fn a_step_larger_than_any_memory_is_told_alike() {
+    let p = Place::empty();
+    p.write(
+        "Kurfile.yml",
+        "model: [{input: {shape: [3000, 1500]}, name: x}, {flatten: null}, {dense: 1, name: y}]\n\
+         loss: [{target: y, name: mean_squared_error}]\n",
+    );
+    p.build(&[]);
+    let most = (1 << 24).to_string();
+    let told =
+        "error[no-memory]: the train step is larger than any memory\n  = help: a smaller `--batch-size` takes less\n";
+    fail(&p.run("m.bin", &["bench", "--batch-size", &most]), 1, &[told]);
+    fail(&p.kurc(&["build", "Kurfile.yml", "--report", "--batch-size", &most]), 1, &[told]);
 }
 
 /// Several suppliers in one section: side by side under different names, stacked under equal ones.

@@ -1,11 +1,18 @@
 //! Writing files so that no reader and no crash ever sees half of one: a temporary name in the same directory, fsync,
 //! rename, fsync of the directory. Devices and pipes, which cannot be replaced, are written directly.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString, c_char};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, BufWriter, Write};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::ptr;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// The name of the temporary file that is being written. A process has one at a time; what a second one would be (only
+/// tests write side by side) a signal leaves behind.
+static UNFINISHED: AtomicPtr<c_char> = AtomicPtr::new(ptr::null_mut());
 
 /// Writes a file as a whole: `path` has either its old content or all that `fill` writes.
 ///
@@ -35,6 +42,7 @@ pub fn write_with_mode(
         return Err(io::Error::new(io::ErrorKind::IsADirectory, "is a directory"));
     }
     let temporary = temporary_name(&target);
+    let _unfinished = Unfinished::new(&temporary);
     let result = File::create(&temporary).and_then(|file| {
         let mut out = BufWriter::with_capacity(1 << 20, file);
         fill(&mut out)?;
@@ -70,6 +78,44 @@ pub fn check(path: &Path) -> io::Result<()> {
     let temporary = temporary_name(&target);
     File::create(&temporary)?;
     fs::remove_file(&temporary)
+}
+
+/// Removes the temporary file that is being written, if there is one. The process is to end right after; a signal
+/// handler may call this.
+pub fn abandon() {
+    let name = UNFINISHED.swap(ptr::null_mut(), Ordering::SeqCst);
+    if !name.is_null() {
+        // SAFETY: the name is a C string that nobody frees any more, since it has been taken out; `unlink` is allowed in
+        // signal handlers.
+        unsafe { libc::unlink(name) };
+    }
+}
+
+/// Keeps the name of a temporary file where [`abandon`] finds it.
+struct Unfinished(*mut c_char);
+
+impl Unfinished {
+    fn new(path: &Path) -> Option<Unfinished> {
+        let name = CString::new(path.as_os_str().as_bytes()).ok()?.into_raw();
+        let placed = UNFINISHED.compare_exchange(ptr::null_mut(), name, Ordering::SeqCst, Ordering::SeqCst);
+        if placed.is_err() {
+            // SAFETY: the name comes from `into_raw` above and was given to nobody.
+            drop(unsafe { CString::from_raw(name) });
+            return None;
+        }
+        Some(Unfinished(name))
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        let taken = UNFINISHED.compare_exchange(self.0, ptr::null_mut(), Ordering::SeqCst, Ordering::SeqCst);
+        // A handler that has taken the name out uses it until the process ends.
+        if taken.is_ok() {
+            // SAFETY: the name comes from `into_raw`, and nobody else has it.
+            drop(unsafe { CString::from_raw(self.0) });
+        }
+    }
 }
 
 /// A name beside `target` that no other process uses.

@@ -133,6 +133,7 @@ impl Error {
             io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => {
                 error.help("free some space or choose another place")
             }
+            io::ErrorKind::FileTooLarge => error.help(FILE_LIMIT),
             io::ErrorKind::PermissionDenied | io::ErrorKind::ReadOnlyFilesystem => {
                 error.help("choose a place you may write to, or change its permissions")
             }
@@ -260,6 +261,9 @@ impl fmt::Display for Error {
 
 impl std::error::Error for Error {}
 
+/// What to do where a file may not become as large as it has to be.
+pub(crate) const FILE_LIMIT: &str = "`ulimit -f` shows the size limit for files of this shell";
+
 /// A system error without the `(os error 2)` tail.
 #[must_use]
 pub fn io_phrase(cause: &io::Error) -> String {
@@ -300,6 +304,17 @@ fn distance(a: &str, b: &str) -> usize {
     rows[a.len()][b.len()]
 }
 
+/// A number of things: `1 epoch`, `2 epochs`, `3 classes`.
+#[must_use]
+pub fn count(n: u64, noun: &str) -> String {
+    let ending = match n {
+        1 => "",
+        _ if noun.ends_with('s') || noun.ends_with("nch") => "es",
+        _ => "s",
+    };
+    format!("{n} {noun}{ending}")
+}
+
 /// Names in backquotes, separated by commas, at most `limit` of them.
 #[must_use]
 pub fn name_list<'a>(names: impl IntoIterator<Item = &'a str>, limit: usize) -> String {
@@ -336,6 +351,13 @@ mod tests {
     fn suggests_only_near_names() {
         assert_eq!(did_you_mean("petal_widht", ["petal_width", "petal_length"]), Some("petal_width"));
         assert_eq!(did_you_mean("xyz", ["petal_width"]), None);
+    }
+
+    #[test]
+    fn one_thing_is_no_things() {
+        let of = |n| [count(n, "epoch"), count(n, "class"), count(n, "launch")];
+        assert_eq!(of(1), ["1 epoch", "1 class", "1 launch"]);
+        assert_eq!(of(0), ["0 epochs", "0 classes", "0 launches"]);
     }
 
     #[test]

@@ -274,10 +274,10 @@ pub struct ColumnGroup {
     pub name: String,
     /// Header names and globs, in order.
     pub from: Vec<String>,
-    /// Scaling learned on training data.
-    pub normalize: Normalize,
-    /// What to do with empty cells.
-    pub missing: Missing,
+    /// Scaling learned on training data; `None` is that of the supplier, for inputs.
+    pub normalize: Option<Normalize>,
+    /// What to do with empty cells; `None` is what the supplier says.
+    pub missing: Option<Missing>,
     /// Force (`Some(true)`) or forbid (`Some(false)`) one-hot encoding; `None` decides by type and loss.
     pub one_hot: Option<bool>,
 }

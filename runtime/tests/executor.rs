@@ -112,7 +112,7 @@ fn wrong_inputs_and_absent_steps_are_errors() {
     );
     assert_eq!(message(e.run(StepKind::Infer, 4, &[], 0, 0)), "the inputs do not fit the plan: 0 given, 1 expected");
     assert_eq!(message(e.run(StepKind::Test, 4, &[&x], 0, 0)), "the program has no test step");
-    assert!(matches!(e.run(StepKind::Infer, 1 << 60, &[&x], 0, 0), Err(ExecError::Memory { .. })));
+    assert!(matches!(e.run(StepKind::Infer, 1 << 60, &[&x], 0, 0), Err(ExecError::TooLarge(StepKind::Infer))));
     e.run(StepKind::Infer, 4, &[&x], 0, 0).expect("a failed run leaves the executor usable");
     assert_eq!(e.arena_bytes(StepKind::Infer, 3), 64 + (INS * OUTS * 4) as u64 + 3 * 2 * OUTS as u64 * 4);
     assert_eq!(e.arena_bytes(StepKind::Test, 3), 0);

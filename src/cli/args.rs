@@ -199,9 +199,9 @@ pub(super) enum Command {
         /// The id in the brackets of a message, e.g. `shape-mismatch`.
         id: Option<String>,
     },
-    /// Say what a command does, or which layers, losses and optimizers there are.
+    /// Say what a command does, which layers, losses, optimizers … there are, or what a word of a Kurfile means.
     Help {
-        /// `layers`, `losses`, `optimizers`, a single one of them, or a command.
+        /// `layers`, `losses`, `metrics`, `optimizers`, `suppliers`, a word or key of a Kurfile, or a command.
         topic: Option<String>,
     },
     /// Run passes over graph IR text and print the result.

@@ -7,6 +7,7 @@ use kur_runtime::payload::{CpuLevel, encode};
 
 use super::args::{BuildArgs, CompileArgs, GlobalArgs};
 use super::{INTERNAL, WORLD, internal_error, out, show, show_extras, stopped};
+use crate::diag::count;
 use crate::driver::{Build, Options, Session, Stage};
 use crate::link;
 
@@ -55,9 +56,9 @@ pub(super) fn build(args: &BuildArgs, global: &GlobalArgs) -> u8 {
     match pack(&build, &options, &path, global) {
         Ok(bytes) => {
             say!(
-                "built {} ({bytes} bytes, {} kernels) in {:.3} s",
+                "built {} ({bytes} bytes, {}) in {:.3} s",
                 path.display(),
-                build.kernels.len(),
+                count(build.kernels.len(), "kernel"),
                 start.elapsed().as_secs_f64()
             );
             0

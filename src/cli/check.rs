@@ -2,8 +2,9 @@
 
 use super::args::{CompileArgs, FormatArg, GlobalArgs};
 use super::{WORLD, out, show, show_extras, stopped};
+use crate::diag::count;
 use crate::driver::{Checked, Session};
-use crate::shapes::{table, table_json};
+use crate::shapes::{parameters, table, table_json};
 
 /// How layers are printed.
 #[derive(Clone, Copy)]
@@ -25,10 +26,10 @@ pub(super) fn check(path: &str, layers: Option<Layers>, args: &CompileArgs, glob
         Err(stop) => return stopped(&stop, global),
     };
     let status = layers.map_or(0, |form| out(&text(&checked, form, &session)));
-    let params = checked.shapes.params().map_or("unknown".to_owned(), |n| n.to_string());
     // A line of text among the objects would break what reads them; the exit status says the same.
     if !matches!(global.format, FormatArg::Json) {
-        say!("{path}: no errors ({} layers, {params} parameters)", checked.kurfile.layers.len());
+        let layers = count(checked.kurfile.layers.len(), "layer");
+        say!("{path}: no errors ({layers}, {})", parameters(checked.shapes.params()));
     }
     status
 }

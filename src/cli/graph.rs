@@ -5,6 +5,7 @@ use std::path::Path;
 
 use super::args::{CompileArgs, GlobalArgs};
 use super::{USAGE, WORLD, out, show, show_extras, stopped};
+use crate::diag::count;
 use crate::driver::Session;
 use crate::link;
 use crate::shapes::draw::{MARK, dot, svg};
@@ -38,7 +39,7 @@ pub(super) fn graph(path: &str, output: Option<&str>, args: &CompileArgs, global
     }
     match link::write_atomically(Path::new(output), text.as_bytes(), false) {
         Ok(()) => {
-            say!("wrote {output} ({} layers)", checked.kurfile.layers.len());
+            say!("wrote {output} ({})", count(checked.kurfile.layers.len(), "layer"));
             0
         }
         Err(e) => {

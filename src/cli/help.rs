@@ -1,4 +1,4 @@
-//! `kurc help`: the commands, and what layers, losses and optimizers there are.
+//! `kurc help`: the commands, and the words of the language.
 
 use std::io::{self, IsTerminal as _};
 
@@ -29,7 +29,7 @@ pub(super) fn print(topic: Option<&str>) -> u8 {
     let known = commands.iter().map(String::as_str).chain(TOPICS.iter().copied()).chain(words);
     match did_you_mean(topic, known) {
         Some(near) => say!("  = help: did you mean `kurc help {near}`?"),
-        None => say!("  = help: topics are {}, a layer, loss or optimizer, or a command", TOPICS.join(", ")),
+        None => say!("  = help: topics are {}, a word of a Kurfile, or a command", TOPICS.join(", ")),
     }
     USAGE
 }

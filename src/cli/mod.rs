@@ -23,8 +23,9 @@ use std::io::{self, IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
 use clap::Parser as _;
+use kur_runtime::train::stop;
 
-use crate::diag::pages;
+use crate::diag::{self, pages};
 use crate::diag::{Diagnostic, Format, render};
 use crate::driver::{Session, Stop};
 use crate::frontend::OsWorld;
@@ -41,6 +42,7 @@ const INTERNAL: u8 = 5;
 #[must_use]
 pub fn main() -> ExitCode {
     install_panic_hook();
+    stop::survive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => {
@@ -49,6 +51,13 @@ pub fn main() -> ExitCode {
             return ExitCode::from(if e.use_stderr() { USAGE } else { 0 });
         }
     };
+    // A training listens when it has something to save.
+    if !matches!(cli.command, Some(Command::Train { .. }))
+        && let Err(e) = stop::end_on_signals()
+    {
+        let _ = write!(io::stderr(), "{}", e.render(false));
+        return ExitCode::from(e.exit().code());
+    }
     ExitCode::from(dispatch(&cli))
 }
 
@@ -163,11 +172,7 @@ fn offer_pages(found: &[Diagnostic]) {
 /// `2 errors, 1 warning`.
 fn summary(found: &[Diagnostic]) {
     let count = |s| found.iter().filter(|d| d.severity == s).count();
-    let part = |n: usize, word: &str| match n {
-        0 => None,
-        1 => Some(format!("1 {word}")),
-        n => Some(format!("{n} {word}s")),
-    };
+    let part = |n: usize, word: &str| (n > 0).then(|| diag::count(n, word));
     let parts: Vec<String> =
         [part(count(crate::diag::Severity::Error), "error"), part(count(crate::diag::Severity::Warning), "warning")]
             .into_iter()

@@ -3,10 +3,10 @@
 use std::path::Path;
 
 use kur_runtime::cli::{Command, default_threads, run};
-use kur_runtime::cpu::level::Level;
+use kur_runtime::cpu::level::{self, Level};
 use kur_runtime::exec::Executor;
 use kur_runtime::train::console::Console;
-use kur_runtime::train::cx::{About, RunCx, shell_word};
+use kur_runtime::train::cx::{About, RunCx, invocation};
 use kur_runtime::train::stop::Stop;
 
 use super::args::{CompileArgs, GlobalArgs};
@@ -56,7 +56,10 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
     let stem = Path::new(kurfile).file_stem().map_or_else(|| "model".into(), |s| s.to_string_lossy().into_owned());
     let about = About {
         stem,
-        invocation: invocation(std::env::var(OVERRIDES_VARIABLE).ok()),
+        invocation: invocation(
+            &std::env::args().next().unwrap_or_else(|| "kurc".to_owned()),
+            &[level::LEVEL_VARIABLE, OVERRIDES_VARIABLE],
+        ),
         kurfile: Some(kurfile.to_owned()),
         options: repeated(args),
         directory: None,
@@ -66,18 +69,10 @@ pub(super) fn in_memory(kurfile: &str, args: &CompileArgs, global: &GlobalArgs, 
     run(&mut RunCx { engine, console, about, stop: Stop::default() }, command)
 }
 
-/// How kurc was called, with the variable that changes what a Kurfile means.
-fn invocation(set: Option<String>) -> String {
-    let program = std::env::args().next().unwrap_or_else(|| "kurc".to_owned());
-    match set.filter(|s| !s.is_empty()) {
-        Some(set) => format!("{OVERRIDES_VARIABLE}={} {}", shell_word(&set), shell_word(&program)),
-        None => shell_word(&program),
-    }
-}
-
 /// Options without which the same Kurfile is another program.
 fn repeated(args: &CompileArgs) -> Vec<String> {
     let level = (args.opt_level != "2").then(|| ["-O".to_owned(), args.opt_level.clone()]);
     let set = args.set.iter().flat_map(|s| ["--set".to_owned(), s.clone()]);
-    level.into_iter().flatten().chain(set).collect()
+    let data = args.shape_data.iter().flat_map(|d| ["--data".to_owned(), d.clone()]);
+    level.into_iter().flatten().chain(set).chain(data).collect()
 }

@@ -247,6 +247,16 @@ impl<'a> Suggestions<'a> {
 /// Letters of a word for which similar ones are looked for.
 const LONGEST_WORD: usize = 100;
 
+/// A number of things: `1 key`, `2 keys`, `3 axes`.
+#[must_use]
+pub fn count(n: usize, noun: &str) -> String {
+    match (n, noun.strip_suffix("is")) {
+        (1, _) => format!("1 {noun}"),
+        (_, Some(stem)) => format!("{n} {stem}es"),
+        (_, None) => format!("{n} {noun}s"),
+    }
+}
+
 /// The closest of `known` to `word`, for "did you mean"; `None` when nothing is close.
 #[must_use]
 pub fn did_you_mean<'a>(word: &str, known: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {

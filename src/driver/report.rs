@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use kur_runtime::dim::BATCH;
-use kur_runtime::error::{Error, Exit};
-use kur_runtime::exec::{StepKind, Work, launch_name, step_work, usual_sizes};
+use kur_runtime::error::Error;
+use kur_runtime::exec::{ExecError, StepKind, Work, launch_name, step_work, usual_sizes};
 use kur_runtime::plan::{Launch, Plan, Program};
 
 use super::{Build, Stop};
@@ -27,16 +27,14 @@ impl Build {
         let mut parts = Vec::new();
         for (step, plan) in steps {
             if let Some(plan) = plan {
-                let refuse =
-                    |m| Stop::Data(Error::new(Exit::Run, "no-memory", m).help("take a smaller `--batch-size`"));
-                parts.push(step_report(p, step, plan, batch).map_err(refuse)?);
+                parts.push(step_report(p, step, plan, batch).map_err(|e| Stop::Data(Error::from(e)))?);
             }
         }
         Ok(parts.join("\n"))
     }
 }
 
-fn step_report(p: &Program, step: StepKind, plan: &Plan, batch: u64) -> Result<String, String> {
+fn step_report(p: &Program, step: StepKind, plan: &Plan, batch: u64) -> Result<String, ExecError> {
     let sizes = usual_sizes(p, step, batch);
     let work = step_work(p, step, &p.symbols.values(&sizes))?.unwrap_or_default();
     let mut out = format!("step {step}, batch size {batch}");

@@ -172,22 +172,24 @@ fn csv(out: &mut String, c: &CsvSpec) {
     if !c.header {
         text += " no header";
     }
-    line(out, 1, &(text + &scaling(c.normalize, c.missing)));
+    line(
+        out,
+        1,
+        &(text
+            + &scaling(
+                Some(c.normalize).filter(|n| *n != Normalize::None),
+                Some(c.missing).filter(|m| *m != Missing::Error),
+            )),
+    );
     for g in &c.columns {
         let one_hot = g.one_hot.map_or(String::new(), |b| format!(" one_hot {b}"));
         line(out, 2, &format!("{} from {:?}{}{one_hot}", g.name, g.from, scaling(g.normalize, g.missing)));
     }
 }
 
-fn scaling(normalize: Normalize, missing: Missing) -> String {
-    let mut text = String::new();
-    if normalize != Normalize::None {
-        text += &format!(" normalize {normalize:?}");
-    }
-    if missing != Missing::Error {
-        text += &format!(" missing {missing:?}");
-    }
-    text
+fn scaling(normalize: Option<Normalize>, missing: Option<Missing>) -> String {
+    let normalize = normalize.map_or(String::new(), |n| format!(" normalize {n:?}"));
+    normalize + &missing.map_or(String::new(), |m| format!(" missing {m:?}"))
 }
 
 fn file(f: &FileSpec) -> String {

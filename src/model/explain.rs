@@ -6,7 +6,7 @@
 
 use std::fmt::Write as _;
 
-use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span, did_you_mean};
+use crate::diag::{Diagnostic, Reported, Sink, SourceMap, Span, count, did_you_mean};
 use crate::frontend::value::{Kind, Via};
 use crate::frontend::{Value, World, print, python};
 
@@ -273,11 +273,6 @@ fn way(out: &mut String, value: &Value, sources: &SourceMap) {
 fn line(out: &mut String, depth: usize, text: &str) {
     // Writing to a string cannot fail.
     let _ = writeln!(out, "{}{text}", "  ".repeat(depth));
-}
-
-/// `1 key`, `2 keys`.
-fn count(n: usize, what: &str) -> String {
-    format!("{n} {what}{}", if n == 1 { "" } else { "s" })
 }
 
 /// A step of the path leads nowhere.

@@ -1,15 +1,28 @@
-//! What `kurc help` says of layers, losses and optimizers, as Markdown: made from the tables that the parser uses, so
-//! that it cannot say anything else than what is parsed.
+//! What `kurc help` says of layers, losses, optimizers, suppliers and single keys, as Markdown: made from the tables that
+//! the parser uses, so that it cannot say anything else than what is parsed.
 
 use std::fmt::Write as _;
 
 use super::containers::{CONTAINERS, FIELDS, How};
-use super::sections::loss;
-use super::sections::optimizer;
+use super::sections::evaluation::{EVALUATE, TEST, VALIDATE};
+use super::sections::suppliers::SUPPLIERS;
+use super::sections::{loss, optimizer, settings, train};
 use super::table::{Key, Ty};
 
 /// The topics beside single words.
-pub const TOPICS: &[&str] = &["layers", "losses", "optimizers"];
+pub const TOPICS: &[&str] = &["layers", "losses", "metrics", "optimizers", "suppliers"];
+
+/// Other names of topics.
+const ALIASES: &[(&str, &str)] = &[
+    ("layer", "layers"),
+    ("loss", "losses"),
+    ("metric", "metrics"),
+    ("optimizer", "optimizers"),
+    ("optimiser", "optimizers"),
+    ("optimisers", "optimizers"),
+    ("supplier", "suppliers"),
+    ("data", "suppliers"),
+];
 
 /// An entry of `model` for each layer and operator.
 const ENTRIES: &[(&str, &str)] = &[
@@ -43,30 +56,126 @@ const ENTRIES: &[(&str, &str)] = &[
     ("assert", "- assert: \"{{ 2 > 1 }}\""),
 ];
 
-/// Markdown about a topic, or about a single layer, loss or optimizer; `None` when nothing is known by the name.
+/// Markdown about a topic, about a single layer, loss, optimizer or supplier, or about a key; `None` when nothing is known
+/// by the name.
 #[must_use]
 pub fn help(topic: &str) -> Option<String> {
     let topic = topic.to_lowercase();
-    Some(match topic.as_str() {
+    let alias = ALIASES.iter().find(|(other, _)| *other == topic);
+    Some(match alias.map_or(topic.as_str(), |(_, own)| own) {
         "layers" => layers(),
         "losses" => losses(),
+        "metrics" => metrics(),
         "optimizers" => optimizers(),
-        word => one(word)?,
+        "suppliers" => suppliers(),
+        word => one(word).or_else(|| key_page(word))?,
     })
 }
 
-/// All words that [`help`] knows beside [`TOPICS`].
+/// All words that [`help`] knows beside [`TOPICS`]; some stand there several times.
 pub fn words() -> impl Iterator<Item = &'static str> {
+    let keys = tables().into_iter().flat_map(|(_, keys)| keys).filter(|k| !k.doc.is_empty()).map(|k| k.name);
     CONTAINERS
         .iter()
         .map(|c| c.word)
         .chain(loss::RULES.iter().map(|r| r.word))
         .chain(optimizer::RULES.iter().map(|r| r.word))
+        .chain(SUPPLIERS.iter().map(|s| s.word))
+        .chain(keys)
+}
+
+/// Every mapping of the language: what it belongs to, and its keys.
+fn tables() -> Vec<(String, &'static [Key])> {
+    let mut all = vec![("every layer".to_owned(), FIELDS)];
+    all.extend(CONTAINERS.iter().map(|c| (format!("`{}`", c.word), c.form.keys())));
+    let sections: [(&str, &'static [Key]); 7] = [
+        ("every loss", loss::KEYS),
+        ("`metrics`", loss::ARGUED),
+        ("`train`", train::KEYS),
+        ("`validate`", VALIDATE),
+        ("`test`", TEST),
+        ("`evaluate`", EVALUATE),
+        ("`settings`", settings::KEYS),
+    ];
+    all.extend(sections.map(|(of, keys)| (of.to_owned(), keys)));
+    all.extend(SUPPLIERS.iter().map(|s| (format!("`{}`", s.word), s.form.keys())));
+    // The mappings inside of these, and those inside of them.
+    let mut next = 0;
+    while let Some((of, keys)) = all.get(next).map(|(of, keys)| (of.clone(), *keys)) {
+        all.extend(keys.iter().map(|k| (format!("`{}` of {of}", k.name), inner(&k.ty))).filter(|(_, k)| !k.is_empty()));
+        next += 1;
+    }
+    all
+}
+
+/// The keys of the mappings that a type takes: itself, as items of a list, or under names of the user's own.
+fn inner(ty: &Ty) -> &'static [Key] {
+    match ty {
+        Ty::Map(keys) => keys,
+        Ty::List(item) | Ty::Dict(item) => inner(item),
+        Ty::AnyOf(all) => all.iter().map(inner).find(|k| !k.is_empty()).unwrap_or_default(),
+        _ => &[],
+    }
+}
+
+/// Where a key may stand, and what it does there.
+fn key_page(word: &str) -> Option<String> {
+    // The same key in several places is told once.
+    let mut found: Vec<(String, Vec<String>)> = Vec::new();
+    for (of, keys) in tables() {
+        for k in keys.iter().filter(|k| k.name == word && !k.doc.is_empty()) {
+            let mut text = String::new();
+            key(&mut text, k, None, 0);
+            if !matches!(k.ty, Ty::Map(_)) {
+                self::keys(&mut text, inner(&k.ty), 1);
+            }
+            match found.iter_mut().find(|(known, _)| *known == text) {
+                Some((_, places)) => places.push(of.clone()),
+                None => found.push((text, vec![of.clone()])),
+            }
+        }
+    }
+    let mut out = format!("# {word}\n");
+    for (text, places) in &found {
+        let _ = write!(out, "\nkey of {}:\n\n{text}", places.join(", "));
+    }
+    (!found.is_empty()).then_some(out)
+}
+
+fn suppliers() -> String {
+    let mut out = "Suppliers: entries of the list `data` in `train`, `validate`, `test` and `evaluate`.\n".to_owned();
+    for s in SUPPLIERS {
+        out.push('\n');
+        supplier(&mut out, s.word);
+    }
+    out += "\n```yaml\ntrain:\n  data:\n    - csv: {path: data.csv, normalize: standard}\n```\n";
+    out
+}
+
+fn supplier(out: &mut String, word: &str) -> Option<()> {
+    let s = SUPPLIERS.iter().find(|s| s.word == word)?;
+    let _ = writeln!(out, "# {}\n\nsupplier: {}\n", s.word, s.doc);
+    let _ = writeln!(out, "takes {}", s.form.describe());
+    let own: Vec<&Key> = s.form.keys().iter().filter(|k| !k.doc.is_empty()).collect();
+    if !own.is_empty() {
+        out.push('\n');
+    }
+    for k in own {
+        key(out, k, None, 0);
+        if !matches!(k.ty, Ty::Map(_)) {
+            keys(out, inner(&k.ty), 1);
+        }
+    }
+    Some(())
 }
 
 /// The section of one word.
 fn one(word: &str) -> Option<String> {
     let mut out = String::new();
+    if supplier(&mut out, word).is_some() {
+        out += "\nAll suppliers: `kurc help suppliers`\n";
+        return Some(out);
+    }
     if let Some(i) = CONTAINERS.iter().position(|c| c.word == word) {
         container(&mut out, i);
         out += "\nFields that every layer has: `kurc help layers`\n";
@@ -119,13 +228,25 @@ fn losses() -> String {
     let own = |k: &&Key| !loss::RULES.iter().any(|r| r.keys.contains(&k.name));
     out += "\n# keys of every loss\n\n";
     loss::KEYS.iter().filter(own).for_each(|k| key(&mut out, k, None, 0));
-    out += "\n# metrics\n\n";
+    out.push('\n');
+    measures(&mut out);
+    out
+}
+
+fn metrics() -> String {
+    let mut out =
+        "Metrics: `metrics` of an entry of `loss`, what tests and validation measure beside the loss.\n\n".to_owned();
+    measures(&mut out);
+    out
+}
+
+fn measures(out: &mut String) {
+    *out += "# metrics\n\n";
     for m in &loss::MEASURES {
         let _ = writeln!(out, "- `{}`: {}", m.word, m.doc);
     }
-    keys(&mut out, loss::ARGUED, 0);
-    out += "\n```yaml\nloss:\n  - {target: y, name: categorical_crossentropy, metrics: [accuracy, {top_k: 5}]}\n```\n";
-    out
+    keys(out, loss::ARGUED, 0);
+    *out += "\n```yaml\nloss:\n  - {target: y, name: categorical_crossentropy, metrics: [accuracy, {top_k: 5}]}\n```\n";
 }
 
 fn one_loss(out: &mut String, rule: &loss::Rule) {
@@ -236,7 +357,7 @@ mod tests {
 
     #[test]
     fn examples_of_losses_and_optimizers_are_read() {
-        for page in [losses(), optimizers()] {
+        for page in [losses(), metrics(), optimizers(), suppliers()] {
             for example in examples(&page) {
                 read(&format!("{MODEL}{example}"));
             }
@@ -245,10 +366,33 @@ mod tests {
 
     #[test]
     fn every_word_has_its_section() {
-        for word in words().chain(TOPICS.iter().copied()) {
+        let is_topic = |word: &&str| TOPICS.contains(word) || ALIASES.iter().any(|(other, _)| other == word);
+        for word in words().filter(|w| !is_topic(w)) {
             let page = help(word).unwrap_or_else(|| panic!("{word}"));
-            assert!(page.contains("```yaml"), "{word}");
+            assert!(page.contains(&format!("# {word}\n")) && page.contains(": "), "{word}: {page}");
         }
+        for topic in TOPICS.iter().chain(ALIASES.iter().map(|(other, _)| other)) {
+            assert!(help(topic).is_some_and(|p| p.contains("```yaml")), "{topic}");
+        }
+        for (word, part) in [
+            ("regularizer", "key of every layer:\n\n- `regularizer`: penalty on its kernels"),
+            ("regularizer", "  - `l2`: factor of the sum of squares"),
+            ("schedule", "key of `optimizer` of `train`:"),
+            ("schedule", "  - `patience`: "),
+            ("provider", "key of `train`, `validate`, `test`, `evaluate`:"),
+            ("csv", "- `normalize`: scaling of the inputs"),
+            ("csv", "  - `one_hot`: "),
+            ("optimizer", "# lamb"),
+            ("loss", "# huber"),
+            ("metrics", "- `auroc`: "),
+            ("clip", "  - `norm`: "),
+            ("DATA", "# jsonl"),
+        ] {
+            let page = help(word).unwrap_or_default();
+            assert!(page.contains(part), "{word} lacks `{part}`:\n{page}");
+        }
+        // Known for their error only.
+        assert_eq!(help("seperator"), None);
         assert!(help("DENSE").is_some_and(|p| p.contains("`size`")));
         assert_eq!(help("nothing"), None);
         let page = help("optimizers").expect("a page");

@@ -15,7 +15,7 @@ mod windows;
 
 pub use infer::{Unseen, infer};
 pub use rules::position;
-pub use table::{table, table_json};
+pub use table::{parameters, table, table_json};
 pub use windows::{reach, window};
 
 use std::fmt;

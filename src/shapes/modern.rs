@@ -3,6 +3,7 @@
 use super::infer::{Cx, MAX_ELEMENTS, Seen, Weights};
 use super::rules::features;
 use super::{Size, report, shape_text};
+use crate::diag::count;
 use crate::model::types::{Layer, Spanned};
 
 /// One number for each spatial axis, of which a single one holds for all; `None` when they do not fit, which is
@@ -19,9 +20,8 @@ fn each<'a>(cx: &mut Cx<'a, '_>, layer: &Layer, x: &Seen<'_, 'a>, given: &Spanne
         [one] => Some(vec![one; axes]),
         ref all if all.len() == axes => Some(all.to_vec()),
         ref all => {
-            let many = if axes == 1 { "axis" } else { "axes" };
-            let (word, found) = (layer.kind.word(), all.len());
-            let text = format!("`{word}` has {found} numbers, but its input has {axes} spatial {many}");
+            let (found, has) = (count(all.len(), "number"), count(axes, "spatial axis"));
+            let text = format!("`{}` has {found}, but its input has {has}", layer.kind.word());
             let help = "give one number for each spatial axis, or a single number for all";
             cx.mismatch(layer, text, (given.span, format!("expected {axes}")), x, help)
         }

@@ -3,7 +3,7 @@
 use super::infer::{Cx, Place, Seen, Unseen, Weights};
 use super::windows::{Window, windows};
 use super::{Size, modern, report, shape_text};
-use crate::diag::Severity;
+use crate::diag::{Severity, count};
 use crate::model::types::{Activation, Cell, Highway, Layer, LayerKind, MergeMode, Recurrent, Spanned};
 
 /// The output shape of a layer; `None` when it is not known, or was reported. `kind` is that of the layer, or of the
@@ -272,7 +272,7 @@ fn squeeze<'a>(cx: &mut Cx<'a, '_>, layer: &Layer, x: &Seen<'_, 'a>, dimension: 
 
 /// `1 size`, `3 sizes`.
 fn sizes(n: usize) -> String {
-    format!("{n} size{}", if n == 1 { "" } else { "s" })
+    count(n, "size")
 }
 
 /// A dimension counted from either end, as an index below `n`.
@@ -467,10 +467,11 @@ fn transpose<'a>(
         Some(shape) => Some(shape),
         None => {
             let counted = if include_batch { ", the batch included" } else { "" };
-            let text = format!("`transpose` names {} axes, but its input has {want}{counted}", axes.value.len());
+            let text =
+                format!("`transpose` names {}, but its input has {want}{counted}", count(axes.value.len(), "axis"));
             let order: Vec<String> = (0..want).rev().map(|a| a.to_string()).collect();
             let help = format!("give each axis once, for example `[{}]`", order.join(", "));
-            cx.mismatch(layer, text, (axes.span, format!("expected {want} numbers")), x, help)
+            cx.mismatch(layer, text, (axes.span, format!("expected {}", count(want, "number"))), x, help)
         }
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::{LayerShape, Shapes, Size, shape_text};
-use crate::diag::SourceMap;
+use crate::diag::{SourceMap, count as counted};
 use crate::model::types::{Kurfile, Layer, LayerKind};
 
 /// A row: a layer, its shape, how deep inside `parallel` it stands, and the one it stands in.
@@ -47,6 +47,15 @@ fn count(n: Option<u64>) -> String {
     n.map_or("?".to_owned(), |n| n.to_string())
 }
 
+/// `? parameters` where a shape is not known.
+#[must_use]
+pub fn parameters(n: Option<u64>) -> String {
+    match n {
+        Some(1) => "1 parameter".to_owned(),
+        n => format!("{} parameters", count(n)),
+    }
+}
+
 /// A name on one line: characters without a look of their own are escaped.
 fn shown(name: &str) -> String {
     name.chars().map(|c| if c.is_control() { c.escape_default().to_string() } else { c.to_string() }).collect()
@@ -67,11 +76,11 @@ pub fn table(kurfile: &Kurfile, shapes: &Shapes) -> String {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "{name:a$}  {kind:b$}  {shape:c$}  {params:>d$}");
     }
-    let _ = write!(out, "{} layers, {} parameters", kurfile.layers.len(), count(shapes.params()));
+    let _ = write!(out, "{}, {}", counted(kurfile.layers.len(), "layer"), parameters(shapes.params()));
     match shapes.running() {
         0 => out.push('\n'),
         n => {
-            let _ = writeln!(out, ", {n} running statistics");
+            let _ = writeln!(out, ", {n} running {}", if n == 1 { "statistic" } else { "statistics" });
         }
     }
     out

@@ -5,11 +5,11 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use kur_runtime::cli::{self, default_threads};
-use kur_runtime::cpu::level::Level;
+use kur_runtime::cpu::level::{self, Level};
 use kur_runtime::error::Result;
 use kur_runtime::exec::Executor;
 use kur_runtime::payload;
-use kur_runtime::train::cx::{About, shell_word};
+use kur_runtime::train::cx::{About, invocation};
 
 fn main() -> ExitCode {
     cli::main(open)
@@ -22,7 +22,10 @@ fn open(threads: Option<usize>) -> Result<(Executor, About)> {
     let file = std::env::current_exe().unwrap_or_else(|_| PathBuf::from(&payload.program.run.name));
     let about = About {
         stem: file.file_stem().map_or_else(|| payload.program.run.name.clone(), |s| s.to_string_lossy().into_owned()),
-        invocation: shell_word(&std::env::args().next().unwrap_or_else(|| file.display().to_string())),
+        invocation: invocation(
+            &std::env::args().next().unwrap_or_else(|| file.display().to_string()),
+            &[level::LEVEL_VARIABLE],
+        ),
         kurfile: None,
         options: Vec::new(),
         directory: file.parent().map(Path::to_owned),

@@ -2,6 +2,7 @@
 
 use serde_json::{Value, json};
 
+use crate::error::count;
 use crate::exec::StepKind;
 use crate::plan::{Call, Plan};
 use crate::train::cx::RunCx;
@@ -61,18 +62,18 @@ fn as_text<E: Engine>(cx: &RunCx<E>) -> String {
     text.push_str(&format!("state     {}\n", bytes(program.state_bytes)));
     for (name, kind, plan) in steps(cx) {
         text.push_str(&format!(
-            "{:<9} {} of arena at batch size {batch}, {} launches ({} library calls)\n",
+            "{:<9} {} of arena at batch size {batch}, {} ({})\n",
             format!("{name}:"),
             bytes(cx.engine.arena_bytes(kind, batch)),
-            plan.launches.len(),
-            library_calls(plan),
+            count(plan.launches.len() as u64, "launch"),
+            count(library_calls(plan) as u64, "library call"),
         ));
     }
     text.push_str(&format!("kernels   {}\n", thousands(program.kernels.len() as u64)));
     if let Some(code) = &cx.about.code {
         text.push_str(&format!("code      {code}\n"));
     }
-    text.push_str(&format!("device    {}, {} threads\n", cx.engine.cpu_name(), cx.engine.threads()));
+    text.push_str(&format!("device    {}, {}\n", cx.engine.cpu_name(), count(cx.engine.threads() as u64, "thread")));
     text.push_str(&format!("compiler  kurc {}\n", program.compiler));
     if let Some(hash) = &cx.about.hash {
         text.push_str(&format!("hash      {hash}\n"));

@@ -19,7 +19,7 @@ use crate::error::{Error, Exit, Result};
 use crate::train::console::{self, Console};
 use crate::train::cx::{About, RunCx, Section};
 use crate::train::engine::Engine;
-use crate::train::stop::Stop;
+use crate::train::stop::{self, Stop};
 use crate::train::{self, TrainOptions};
 
 /// Most samples of a batch: as many as a float counts exactly.
@@ -208,6 +208,7 @@ fn parse_threads(text: &str) -> Result<usize, String> {
 /// carries the command out.
 #[must_use]
 pub fn main<E: Engine>(open: impl FnOnce(Option<usize>) -> Result<(E, About)>) -> ExitCode {
+    stop::survive_file_limit();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(e) => e.exit(),
@@ -221,7 +222,9 @@ pub fn main<E: Engine>(open: impl FnOnce(Option<usize>) -> Result<(E, About)>) -
         std::process::exit(i32::from(Exit::Internal.code()));
     }));
     let mut console = Console::system(json);
-    ExitCode::from(match open(cli.command.threads()) {
+    // A training listens when it has something to save.
+    let listening = if matches!(cli.command, Command::Train(_)) { Ok(()) } else { stop::end_on_signals() };
+    ExitCode::from(match listening.and_then(|()| open(cli.command.threads())) {
         Ok((engine, about)) => run(&mut RunCx { engine, console, about, stop: Stop::default() }, &cli.command),
         Err(e) => {
             console.error(&e);
@@ -258,6 +261,7 @@ fn execute<E: Engine>(cx: &mut RunCx<E>, command: &Command) -> Result<u8> {
                 data: args.data.clone(),
                 epochs: args.epochs,
                 batch_size: args.compute.batch_size,
+                threads: args.compute.threads,
                 seed: args.seed,
                 weights: args.weights.clone(),
                 fresh: args.fresh,

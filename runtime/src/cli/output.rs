@@ -12,8 +12,9 @@ use serde_json::{Map, Value};
 use crate::data::arrays::numpy::{npy, npy_counts};
 use crate::data::arrays::zip;
 use crate::data::{Dataset, Encoding, Learned, Source};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, count};
 use crate::spec::OutputSpec;
+use crate::train::blame::word;
 
 /// How a table is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,6 +77,16 @@ pub(super) struct Table<'a> {
     row: Vec<Value>,
     /// The arrays of an archive: predictions and truth of each column.
     arrays: Vec<(Gathered, Gathered)>,
+    odd: Odd,
+}
+
+/// Predictions that are no finite numbers.
+#[derive(Default)]
+struct Odd {
+    numbers: u64,
+    rows: u64,
+    /// The first one: its row from 0, its output, itself.
+    first: Option<(usize, String, f32)>,
 }
 
 /// The rows of an array. Where their shapes differ, shorter ones are filled up with zeros.
@@ -158,7 +169,17 @@ impl<'a> Table<'a> {
             .collect();
         let keys = columns.iter().flat_map(Column::keys).collect();
         let arrays = columns.iter().map(|_| Default::default()).collect();
-        Table { format, event, columns, keys, dropped: &data.dropped, position: 0, row: Vec::new(), arrays }
+        Table {
+            format,
+            event,
+            columns,
+            keys,
+            dropped: &data.dropped,
+            position: 0,
+            row: Vec::new(),
+            arrays,
+            odd: Odd::default(),
+        }
     }
 
     /// Whether any output has classes.
@@ -192,6 +213,7 @@ impl<'a> Table<'a> {
     ) {
         for (i, row) in rows.iter().enumerate() {
             self.skip_dropped(out);
+            self.watch(i, rows, results, shape_of);
             if self.format == Format::Npz {
                 let columns = self.columns.iter().zip(results).enumerate();
                 for ((k, (column, values)), (given, truth)) in columns.zip(&mut self.arrays) {
@@ -220,6 +242,44 @@ impl<'a> Table<'a> {
             }
             self.push(out);
         }
+    }
+
+    /// Counts the numbers of row `i` of `rows` that are not finite, padding aside.
+    fn watch(&mut self, i: usize, rows: &[u32], results: &[&[f32]], shape_of: &dyn Fn(usize, u32) -> Vec<u64>) {
+        let mut numbers = 0;
+        for (k, (column, values)) in self.columns.iter().zip(results).enumerate() {
+            let width = values.len() / rows.len();
+            let own = if column.width == 0 { elements(&shape_of(k, rows[i])) } else { width };
+            for (j, value) in values[i * width..].iter().take(own).enumerate() {
+                let value = column.scales.get(j).map_or(*value, |s| s.unscale(*value));
+                if !value.is_finite() {
+                    numbers += 1;
+                    self.odd.first.get_or_insert_with(|| (self.position, column.name.clone(), value));
+                }
+            }
+        }
+        self.odd.numbers += numbers;
+        self.odd.rows += u64::from(numbers > 0);
+    }
+
+    /// What is wrong with predictions that are NaN or infinite.
+    pub(super) fn warning(&self) -> Option<String> {
+        let Odd { numbers, rows, first } = &self.odd;
+        let (row, output, value) = first.as_ref()?;
+        let (are, shown) = (if *numbers == 1 { "is" } else { "are" }, if *numbers == 1 { "it is" } else { "they are" });
+        let shown = match self.format {
+            Format::Csv => format!("; {shown} left empty"),
+            Format::JsonLines => format!("; {shown} null"),
+            Format::Npz => String::new(),
+        };
+        Some(format!(
+            "{} in {} of {} {are} NaN or infinite; the first is {} in row {}, output `{output}`{shown}",
+            count(*numbers, "predicted number"),
+            rows,
+            count(self.position as u64, "row"),
+            word(f64::from(*value)),
+            row + 1,
+        ))
     }
 
     /// Adds what follows the last row.
@@ -273,6 +333,8 @@ impl<'a> Table<'a> {
 
     fn push(&mut self, out: &mut String) {
         match self.format {
+            // An empty line would be no row to most readers.
+            Format::Csv if matches!(self.row.as_slice(), [Value::Null]) => out.push_str("\"\""),
             Format::Csv => {
                 for (i, value) in self.row.iter().enumerate() {
                     match value {
@@ -375,6 +437,8 @@ impl Column<'_> {
 
     fn values(&self, values: &[f32], out: &mut Vec<Value>) {
         match self.classes {
+            // Of numbers that are none, no class is the likeliest.
+            Some(_) if values.iter().any(|v| v.is_nan()) => out.push(Value::Null),
             Some(classes) => out.push(classes.get(first_maximum(values)).map_or(Value::Null, |c| c.clone().into())),
             None if self.scales.is_empty() => out.extend(values.iter().map(|v| number(*v))),
             None => out.extend(values.iter().zip(&self.scales).map(|(v, s)| number(s.unscale(*v)))),

@@ -9,9 +9,9 @@ use crate::atomic;
 use crate::data::batch::{Feeder, Flow};
 use crate::data::file::expand;
 use crate::data::order::{Order, fold_seed};
-use crate::data::{Dataset, Learned, Role, Truth};
+use crate::data::{Dataset, Learned, Role, Source, Truth};
 use crate::dim::{BATCH, Dim};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, count};
 use crate::exec::StepKind;
 use crate::plan::ResultRole;
 use crate::spec::{RunSpec, SectionSpec};
@@ -108,7 +108,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
     }
     let seed = fold_seed(meta.as_ref().map_or(run.seed, |m| m.seed));
     let pass = Pass { run: &run, section: &section, data: &data, learned: &learned, seed, word: job.word };
-    let rows = match destination {
+    let Written { rows, warning } = match destination {
         None => {
             let mut engine = Live { engine: &mut cx.engine, bar: false };
             pass.write(&mut engine, table, cx.console.out()).map_err(|f| f.on(stdout_error))?
@@ -118,8 +118,13 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, job: &Job<'_>) -> Result<()> {
             to_file(path, |out| pass.write(&mut Live { engine: &mut cx.engine, bar: live }, table, out))?
         }
     };
+    if let Some(warning) = warning {
+        let evaluate = cx.about.command("evaluate");
+        let help = format!("`{evaluate}` with the same data says which layer such numbers come from");
+        cx.console.warn(&format!("{warning}\n  = help: {help}"));
+    }
     if let Some(path) = destination {
-        cx.console.progress(&format!("Wrote {rows} rows to `{path}` with the weights `{shown}`."));
+        cx.console.progress(&format!("Wrote {} to `{path}` with the weights `{shown}`.", count(rows as u64, "row")));
     }
     let fields = [
         ("rows".to_owned(), rows.into()),
@@ -136,8 +141,8 @@ fn notes(run: &RunSpec, data: &Dataset, truth: bool) -> Vec<String> {
     for input in &run.inputs {
         let Some(steps) = input.shape.first().copied().filter(|s| *s > 0) else { continue };
         let source = data.sources.iter().find(|s| s.role == Role::Input && s.name == input.name);
-        if source.is_some_and(|s| (0..data.rows).any(|row| s.shape.len() == input.shape.len() && s.length(row) < steps))
-        {
+        let measured = |s: &Source| s.is_blank() || s.shape.len() == input.shape.len();
+        if source.is_some_and(|s| measured(s) && (0..data.rows).any(|row| s.length(row) < steps)) {
             let name = &input.name;
             notes.push(format!(
                 "samples of `{name}` that are shorter than the {steps} steps of the model are filled up with zeros, and the \
@@ -175,12 +180,20 @@ impl Failure {
     }
 }
 
-fn to_file(path: &str, fill: impl FnOnce(&mut dyn Write) -> Result<usize, Failure>) -> Result<usize> {
-    let mut rows = 0;
+/// What a table came to.
+#[derive(Default)]
+struct Written {
+    rows: usize,
+    /// What is wrong with its numbers.
+    warning: Option<String>,
+}
+
+fn to_file(path: &str, fill: impl FnOnce(&mut dyn Write) -> Result<Written, Failure>) -> Result<Written> {
+    let mut table = Written::default();
     let mut failure = None;
     let written = atomic::write(&expand(path), |out| match fill(out) {
-        Ok(n) => {
-            rows = n;
+        Ok(done) => {
+            table = done;
             Ok(())
         }
         Err(Failure::Write(e)) => Err(e),
@@ -192,7 +205,7 @@ fn to_file(path: &str, fill: impl FnOnce(&mut dyn Write) -> Result<usize, Failur
     match (failure, written) {
         (Some(e), _) => Err(e),
         (None, Err(e)) => Err(Error::io("write-output", "write", path, &e)),
-        (None, Ok(())) => Ok(rows),
+        (None, Ok(())) => Ok(table),
     }
 }
 
@@ -232,7 +245,7 @@ impl Pass<'_> {
         live: &mut Live<'_, E>,
         mut table: Table<'_>,
         out: &mut dyn Write,
-    ) -> Result<usize, Failure> {
+    ) -> Result<Written, Failure> {
         let plan = live.engine.program().infer.clone();
         let mut results = Vec::new();
         for output in &self.run.outputs {
@@ -304,6 +317,6 @@ impl Pass<'_> {
             .and_then(|()| table.archive(out))
             .and_then(|()| out.flush())
             .map_err(Failure::Write)?;
-        Ok(table.rows())
+        Ok(Written { rows: table.rows(), warning: table.warning() })
     }
 }

@@ -113,8 +113,8 @@ fn scaled_targets_are_told_in_their_own_units() {
     let group = |name: &str, from: &[&str], normalize| crate::spec::ColumnGroup {
         name: name.into(),
         from: from.iter().map(|f| (*f).to_owned()).collect(),
-        normalize,
-        missing: Missing::Error,
+        normalize: Some(normalize),
+        missing: None,
         one_hot: None,
     };
     csv.columns = vec![group("x", &["a", "b"], Normalize::None), group("y", &["price"], Normalize::MinMax)];
@@ -153,6 +153,30 @@ fn predictions_go_where_they_should() {
     let ran = bench.run(&["predict", "DIR/new.csv", "--json"]);
     let events: Vec<&str> = ran.out.lines().map(|l| &l[..14]).collect();
     assert_eq!(events, ["{\"event\":\"row\"", "{\"event\":\"row\"", "{\"event\":\"pred"]);
+}
+
+#[test]
+fn predictions_that_are_no_numbers_are_told() {
+    let bench = Bench::trained();
+    fs::write(bench.at("new.csv"), "a,b\n0,1\n3e38,0\n3e38,3e38\n").expect("write");
+    let told =
+        "warning: 2 predicted numbers in 2 of 3 rows are NaN or infinite; the first is infinite in row 2, output `y`";
+    let help = "\n  = help: `./model.bin evaluate` with the same data says which layer such numbers come from\n";
+    let ran = bench.run(&["predict", "DIR/new.csv"]);
+    assert_eq!((ran.code, ran.err), (0, format!("{told}; they are left empty{help}")));
+    assert_eq!(ran.out.lines().skip(2).collect::<Vec<_>>(), ["\"\"", "\"\""], "a row for each sample");
+    let ran = bench.run(&["predict", "DIR/new.csv", "--json"]);
+    assert_eq!((ran.code, ran.err), (0, format!("{told}; they are null{help}")));
+    assert_eq!(ran.out.matches("\"y\":null").count(), 2);
+    let ran = bench.run(&["predict", "DIR/new.csv", "-o", "DIR/out.npz"]);
+    assert!(ran.err.starts_with(&format!("{told}{help}Wrote 3 rows to `out.npz`")), "{}", ran.err);
+    // The same numbers are no result of an evaluation.
+    assert_eq!(bench.run(&["evaluate", "DIR/new.csv"]).code, 6);
+    fs::write(bench.at("new.csv"), "a,b\n3e38,3e38\n").expect("write");
+    let ran = bench.run(&["predict", "DIR/new.csv", "-o", "DIR/out.csv"]);
+    let told = "warning: 1 predicted number in 1 of 1 row is NaN or infinite; the first is ";
+    assert!(ran.err.starts_with(told) && ran.err.contains("it is left empty"), "{}", ran.err);
+    assert!(ran.err.ends_with("Wrote 1 row to `out.csv` with the weights `w`.\n"), "{}", ran.err);
 }
 
 #[test]
@@ -295,7 +319,7 @@ fn class_outputs_vectors_and_left_out_rows() {
         table.header(&mut text);
         table.rows_of(&[0, 1], &[&[0.25, 0.75, 0.5, 0.5], &[1.5, 0.0, -1.0, 2.0]], &|_, _| vec![2], &mut text);
         table.end(&mut text);
-        assert_eq!(table.rows(), 4);
+        assert_eq!((table.rows(), table.warning()), (4, None));
         text
     };
     assert_eq!(
@@ -310,4 +334,11 @@ fn class_outputs_vectors_and_left_out_rows() {
         render(Format::JsonLines, false, false).lines().take(2).collect::<Vec<_>>(),
         ["{\"kind\":\"a,b\",\"pos_0\":1.5,\"pos_1\":0.0}", "{\"kind\":null,\"pos_0\":null,\"pos_1\":null}"]
     );
+    // Among shares that are no numbers, no class is the likeliest.
+    let mut table = Table::new(Format::Csv, None, &outputs, &data, &learned, false, false);
+    let mut text = String::new();
+    table.rows_of(&[0, 1], &[&[f32::NAN, 0.5, 0.9, 0.1], &[1.0; 4]], &|_, _| vec![2], &mut text);
+    assert_eq!(text, ",1.0,1.0\n,,\ncat,1.0,1.0\n");
+    let told = "1 predicted number in 1 of 3 rows is NaN or infinite; the first is NaN in row 1, output `kind`";
+    assert_eq!(table.warning(), Some(format!("{told}; it is left empty")));
 }

@@ -72,7 +72,7 @@ impl Copies {
 fn within(size: usize, start: usize, len: usize) -> Result<(), CallError> {
     match start.checked_add(len) {
         Some(end) if end <= size => Ok(()),
-        _ => Err(CallError(format!("{len} cells from {start} on do not lie in an axis of {size}"))),
+        _ => Err(CallError::Senseless(format!("{len} cells from {start} on do not lie in an axis of {size}"))),
     }
 }
 

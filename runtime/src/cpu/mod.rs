@@ -152,13 +152,21 @@ pub trait LibKernel: Send + Sync {
     unsafe fn run(&self, par: &Par<'_>, io: &Io<'_>);
 }
 
-/// A call whose sizes make no sense; a correct compiler never emits one.
+/// A call that cannot be prepared for its sizes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct CallError(pub String);
+pub enum CallError {
+    /// A buffer has more bytes than any memory.
+    TooLarge,
+    /// Sizes that make no sense; a correct compiler never emits such a call.
+    Senseless(String),
+}
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.0)
+        match self {
+            CallError::TooLarge => f.write_str("a buffer is larger than any memory"),
+            CallError::Senseless(what) => f.write_str(what),
+        }
     }
 }
 
@@ -237,7 +245,7 @@ fn sums(call: &LibCall, syms: &[u64], level: Level) -> Result<Sums, CallError> {
         LibCall::ConvForward(g) if g.groups == 1 => {
             Ok(Sums::Convolution(Convolution::forward(&Conv::new(g, syms), level)))
         }
-        _ => Err(CallError(format!("`{}` takes no bias", name(call)))),
+        _ => Err(CallError::Senseless(format!("`{}` takes no bias", name(call)))),
     }
 }
 
@@ -249,7 +257,7 @@ fn steps(g: &StepGeometry, syms: &[u64], op: StepOp) -> Box<dyn LibKernel> {
 /// The value of a sum of sizes.
 fn sum(dims: &[Dim], syms: &[u64]) -> Result<usize, CallError> {
     let sum = dims.iter().try_fold(0_u64, |a, d| a.checked_add(d.eval(syms))).filter(|n| *n < 1 << 46);
-    sum.map(|n| n as usize).ok_or_else(|| CallError("a position is beyond any memory".to_owned()))
+    sum.map(|n| n as usize).ok_or(CallError::TooLarge)
 }
 
 /// Scratch bytes that a call needs with so many threads, enough for every level.
@@ -272,10 +280,7 @@ pub fn workspace_bytes(call: &LibCall, syms: &[u64], threads: usize) -> Result<u
 pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError> {
     let len = |dims: &[Dim]| -> Result<usize, CallError> {
         let product = dims.iter().try_fold(1_u64, |a, d| a.checked_mul(d.eval(syms)));
-        product
-            .filter(|n| *n < 1 << 46)
-            .map(|n| n as usize)
-            .ok_or_else(|| CallError("a buffer is larger than any memory".to_owned()))
+        product.filter(|n| *n < 1 << 46).map(|n| n as usize).ok_or(CallError::TooLarge)
     };
     let at = |batch: Dim, s: [Dim; 3], c: u64| len(&[batch, s[0], s[1], s[2], Dim::constant(c)]);
     Ok(match call {
@@ -286,7 +291,7 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
             let columns = match &**call {
                 LibCall::MatMul { n, .. } => len(&[*n])?,
                 LibCall::ConvForward(g) if g.groups == 1 => len(&[Dim::constant(g.cout)])?,
-                other => return Err(CallError(format!("`{}` takes no bias", name(other)))),
+                other => return Err(CallError::Senseless(format!("`{}` takes no bias", name(other)))),
             };
             let mut lens = buffer_lens(call, syms)?;
             lens.insert(2, columns);
@@ -295,7 +300,7 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         LibCall::ConvForward(g) | LibCall::ConvGradInput(g) | LibCall::ConvGradWeight(g) => {
             check_windows(&Conv::new(g, syms))?;
             if g.groups == 0 || !g.cin.is_multiple_of(g.groups) || !g.cout.is_multiple_of(g.groups) {
-                return Err(CallError(format!("{} groups do not divide the channels", g.groups)));
+                return Err(CallError::Senseless(format!("{} groups do not divide the channels", g.groups)));
             }
             let [a, b, c] = g.kernel.map(|k| Dim::constant(u64::from(k)));
             let x = at(g.batch, g.input, g.cin)?;
@@ -340,13 +345,13 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         }
         LibCall::Lengths { len: n, windows } => {
             if windows.iter().any(|(w, s)| *w == 0 || *s == 0) {
-                return Err(CallError("a window or stride is 0".to_owned()));
+                return Err(CallError::Senseless("a window or stride is 0".to_owned()));
             }
             vec![len(&[*n])?; 2]
         }
         LibCall::Gather { count, rows, width } | LibCall::GatherGrad { count, rows, width } => {
             if *rows > gather::MOST_ROWS {
-                return Err(CallError(format!("a table of {rows} rows cannot be indexed by floats")));
+                return Err(CallError::Senseless(format!("a table of {rows} rows cannot be indexed by floats")));
             }
             let width = Dim::constant(*width);
             let table = len(&[Dim::constant(*rows), width])?;
@@ -359,7 +364,7 @@ pub fn buffer_lens(call: &LibCall, syms: &[u64]) -> Result<Vec<usize>, CallError
         LibCall::Concat { outer, inner, parts } => {
             let mut lens = parts.iter().map(|p| len(&[*outer, *p, *inner])).collect::<Result<Vec<_>, _>>()?;
             let whole = lens.iter().try_fold(0_usize, |a, l| a.checked_add(*l)).filter(|n| *n < 1 << 46);
-            lens.push(whole.ok_or_else(|| CallError("a buffer is larger than any memory".to_owned()))?);
+            lens.push(whole.ok_or(CallError::TooLarge)?);
             lens
         }
         LibCall::Slice { outer, inner, size, len: part, .. } | LibCall::Pad { outer, inner, size, len: part, .. } => {
@@ -391,7 +396,7 @@ fn rnn_lens(call: &LibCall, g: &RnnGeometry, len: &Len<'_>) -> Result<Vec<usize>
 /// Lengths of a sequence and of a part of it.
 fn part_lens(g: &StepGeometry, p: &PartOf, len: &Len<'_>) -> Result<(usize, usize), CallError> {
     if p.part >= p.parts {
-        return Err(CallError(format!("there is no part {} of {}", p.part, p.parts)));
+        return Err(CallError::Senseless(format!("there is no part {} of {}", p.part, p.parts)));
     }
     let x = len(&[g.batch, g.steps, g.size, Dim::constant(u64::from(p.parts))])?;
     let steps = if p.steps == StepPick::All { g.steps } else { Dim::ONE };
@@ -500,23 +505,23 @@ pub fn name(call: &LibCall) -> &'static str {
 fn check_windows(c: &Conv) -> Result<(), CallError> {
     const FAR: usize = 1 << 30;
     if c.cin == 0 || c.cout == 0 {
-        return Err(CallError("there are no channels".to_owned()));
+        return Err(CallError::Senseless("there are no channels".to_owned()));
     }
     let product = |v: &[usize; 3]| v.iter().fold(1_usize, |a, b| a.saturating_mul(*b));
     if product(&c.kernel) > 1 << 20 || product(&c.stride) > 1 << 20 {
-        return Err(CallError("a window or stride is larger than any sensible one".to_owned()));
+        return Err(CallError::Senseless("a window or stride is larger than any sensible one".to_owned()));
     }
     let mut cells = c.cin.max(c.cout);
     for a in 0..3 {
         let span = c.kernel[a].saturating_mul(c.dilation[a]).saturating_add(c.pad[a]);
         let reach = c.output[a].saturating_mul(c.stride[a]).max(c.input[a]).saturating_add(span);
         if reach > FAR || c.kernel[a] == 0 || c.stride[a] == 0 || c.dilation[a] == 0 {
-            return Err(CallError(format!("a window of size {} makes no sense on axis {a}", c.kernel[a])));
+            return Err(CallError::Senseless(format!("a window of size {} makes no sense on axis {a}", c.kernel[a])));
         }
         cells = cells.saturating_mul(reach);
     }
     if cells > 1 << 40 {
-        return Err(CallError("a window reaches absurdly far".to_owned()));
+        return Err(CallError::Senseless("a window reaches absurdly far".to_owned()));
     }
     Ok(())
 }

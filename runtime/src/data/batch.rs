@@ -14,7 +14,7 @@ use std::thread;
 use super::sizes::{OwnSizes, free, row_of};
 use super::{Dataset, Learned, Role, Source, Store, errors};
 use crate::dim::{BATCH, Dim, Sym, SymbolTable};
-use crate::error::{Error, Result};
+use crate::error::{Error, Result, count};
 use crate::plan::{InputRole, InputSlot, Plan, Program};
 use crate::spec::ProviderSpec;
 
@@ -167,7 +167,11 @@ impl<'d> Feeder<'d> {
         if provider.force_batch_size && short {
             return Err(Error::data(
                 "batch-size",
-                format!("the data has {} rows, fewer than the batch size {}", data.rows, provider.batch_size),
+                format!(
+                    "the data has {}, fewer than the batch size {}",
+                    count(data.rows as u64, "row"),
+                    provider.batch_size
+                ),
             )
             .help("`force_batch_size: yes` leaves out short batches; give a smaller `batch_size`"));
         }
@@ -362,7 +366,8 @@ impl<'d> Feeder<'d> {
             let source = &self.data.sources[slot.source];
             let sizes: Vec<u64> = slot.dims.iter().map(|d| d.eval(&values)).collect();
             let first = sizes.first().copied().unwrap_or(1);
-            let rest = (1..sizes.len()).all(|a| sizes[a] == source.shape.get(a).copied().unwrap_or(1));
+            let rest =
+                source.is_blank() || (1..sizes.len()).all(|a| sizes[a] == source.shape.get(a).copied().unwrap_or(1));
             if let Some(row) = rows.iter().find(|r| !rest || source.length(**r as usize) > first) {
                 let row = *row as usize;
                 let found: Vec<u64> =
@@ -437,6 +442,7 @@ fn role_word(role: Role) -> &'static str {
 fn fits(source: &Source, expected: &[Option<u64>], learned: &Learned) -> Result<()> {
     let fixed: Option<Vec<u64>> = expected.iter().copied().collect();
     let same = match fixed {
+        _ if source.is_blank() => true,
         Some(fixed) if source.reshapes && !matches!(source.store, Store::Classes(..)) => {
             source.shape.iter().product::<u64>() == fixed.iter().product::<u64>()
         }

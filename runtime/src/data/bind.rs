@@ -169,9 +169,8 @@ fn bind_as_learned(file: &CsvFile, spec: &CsvSpec, wanted: &Wanted<'_>, learned:
             name: source.name.clone(),
             role: source.role(),
             columns,
-            normalize: Normalize::None,
-            missing: group
-                .map_or_else(|| if source.target { target_missing(spec.missing) } else { spec.missing }, |g| g.missing),
+            normalize: policy(spec, group, source.role()).0,
+            missing: policy(spec, group, source.role()).1,
             softmax_width: wanted.hint(&source.name).and_then(|t| t.softmax_width),
         });
     }
@@ -203,7 +202,8 @@ fn bind_groups(file: &CsvFile, spec: &CsvSpec, wanted: &Wanted<'_>) -> Result<Ve
             Err(e) => return Err(e),
         };
         let hint = wanted.hint(&name);
-        all.push(make(file, name, role, &indices, hint, group.normalize, group.missing, group.one_hot));
+        let policy = policy(spec, Some(group), role);
+        all.push(make(file, name, role, &indices, hint, policy, group.one_hot));
     }
     for (role, name, header) in named_like_columns(file, wanted) {
         if !all.iter().any(|b| b.name == name) {
@@ -276,26 +276,27 @@ fn simple(
     columns: &[usize],
     hint: Option<&TargetHint>,
 ) -> Bound {
-    match role {
-        Role::Input => make(file, name, role, columns, hint, spec.normalize, spec.missing, None),
-        Role::Target => make(file, name, role, columns, hint, Normalize::None, target_missing(spec.missing), None),
-    }
+    make(file, name, role, columns, hint, policy(spec, None, role), None)
 }
 
-/// The supplier's `missing` describes its inputs; a target is never invented, but its row may be dropped.
-fn target_missing(missing: Missing) -> Missing {
-    if missing == Missing::Drop { Missing::Drop } else { Missing::Error }
+/// Scaling of a source, and what an empty cell of it means: what its group says, else what the supplier says. The
+/// supplier describes its inputs; a target is never scaled or invented that way, but its row may be dropped.
+fn policy(spec: &CsvSpec, group: Option<&ColumnGroup>, role: Role) -> (Normalize, Missing) {
+    let (normalize, missing) = match (role, spec.missing) {
+        (Role::Input, missing) => (spec.normalize, missing),
+        (Role::Target, Missing::Drop) => (Normalize::None, Missing::Drop),
+        (Role::Target, _) => (Normalize::None, Missing::Error),
+    };
+    (group.and_then(|g| g.normalize).unwrap_or(normalize), group.and_then(|g| g.missing).unwrap_or(missing))
 }
 
-#[expect(clippy::too_many_arguments, reason = "each is one property of the source; callers read better than a builder")]
 fn make(
     file: &CsvFile,
     name: String,
     role: Role,
     indices: &[usize],
     hint: Option<&TargetHint>,
-    normalize: Normalize,
-    missing: Missing,
+    (normalize, missing): (Normalize, Missing),
     one_hot: Option<bool>,
 ) -> Bound {
     let softmax_width = hint.and_then(|t| t.softmax_width);

@@ -16,14 +16,15 @@ use crate::spec::{Missing, Normalize};
 /// `csv-text-column` for a column without any number, `not-a-class` for a fraction under a softmax, `one-class` for a
 /// target with a single one.
 pub fn learn(raw: &RawSource, depth: Depth) -> Result<LearnedSource> {
+    let none = |column: &RawColumn| errors::text_column(&raw.file, &column.name, column.text.as_ref());
     let mut columns = Vec::new();
     for column in &raw.columns {
         let encoding = match &column.cells {
             Cells::Numbers(values) if depth == Depth::Values => {
-                statistics(values, raw.normalize).ok_or_else(|| errors::text_column(&raw.file, &column.name))?
+                statistics(values, raw.normalize).ok_or_else(|| none(column))?
             }
             Cells::Numbers(_) => Encoding::Number { subtract: 0.0, divide: 1.0, mean: 0.0 },
-            Cells::Undecided(_) => return Err(errors::text_column(&raw.file, &column.name)),
+            Cells::Undecided(_) => return Err(none(column)),
             Cells::Classes(_, names) => {
                 // Before classes without a row are filled in.
                 if raw.role == Role::Target
@@ -37,6 +38,40 @@ pub fn learn(raw: &RawSource, depth: Depth) -> Result<LearnedSource> {
         columns.push(LearnedColumn { name: column.name.clone(), encoding, missing: raw.missing });
     }
     Ok(LearnedSource { name: raw.name.clone(), target: raw.role == Role::Target, columns_of_csv: true, columns })
+}
+
+/// What to say where the Kurfile asks for another scaling than training has learned, which is the one that counts. Data
+/// for which it asks for none may be that of a section that says nothing of its own, and is scaled all the same.
+#[must_use]
+pub fn unheeded(raw: &RawSource, learned: &LearnedSource) -> Option<String> {
+    let word = |normalize| match normalize {
+        Normalize::None => "none",
+        Normalize::Standard => "standard",
+        Normalize::MinMax => "minmax",
+    };
+    let numbers = learned.columns.iter().filter_map(|c| match &c.encoding {
+        Encoding::Number { subtract, divide, mean } => Some((*subtract, *divide, *mean)),
+        Encoding::Classes { .. } => None,
+    });
+    let numbers: Vec<(f64, f64, f64)> = numbers.collect();
+    // A constant column is only shifted, to 0 by either scaling.
+    #[expect(clippy::float_cmp, reason = "0, 1 and the mean itself are what was stored")]
+    let was = match numbers.iter().find(|(_, divide, _)| *divide != 1.0) {
+        Some((subtract, _, mean)) if subtract == mean => Normalize::Standard,
+        Some(_) => Normalize::MinMax,
+        None if numbers.iter().all(|(subtract, ..)| *subtract == 0.0) => Normalize::None,
+        None => return None,
+    };
+    (raw.normalize != Normalize::None && raw.normalize != was && !numbers.is_empty()).then(|| {
+        format!(
+            "`{}`: `{}` is scaled as training has learned it (`normalize: {}`) and not by `normalize: {}`, which takes \
+             another training: `train --fresh`",
+            raw.file,
+            raw.name,
+            word(was),
+            word(raw.normalize)
+        )
+    })
 }
 
 /// Turns raw columns into a tensor.

@@ -1,7 +1,7 @@
 //! Every complaint about data, one function each, so that wording can be read in one place. The golden texts are in
 //! `tests.rs` beside this file.
 
-use crate::error::{Error, Place, did_you_mean, name_list};
+use crate::error::{Error, Place, count, did_you_mean, name_list};
 use crate::plan::LayerInfo;
 
 /// Cells longer than this are cut in messages.
@@ -62,7 +62,7 @@ pub fn duplicate_column(file: &str, name: &str, first: usize, second: usize) -> 
 /// A row with more or fewer cells than the header.
 #[must_use]
 pub fn ragged(place: Place, found: usize, expected: usize, lines: u64, delimiter: char) -> Error {
-    let cells = |n: usize| if n == 1 { "1 cell".to_owned() } else { format!("{n} cells") };
+    let cells = |n: usize| count(n as u64, "cell");
     let error =
         Error::data("csv-ragged", format!("row has {}, the header has {}", cells(found), cells(expected))).at(place);
     if lines > 1 {
@@ -125,11 +125,27 @@ pub fn not_finite(place: Place, value: &str) -> Error {
         .help("training needs finite numbers; for gaps in the data add `missing: mean`, `zero` or `drop`")
 }
 
-/// A column that holds no number at all.
+/// A column that holds no number at all; `text` is its first cell that is not empty, with its place.
 #[must_use]
-pub fn text_column(file: &str, column: &str) -> Error {
-    Error::data("csv-text-column", format!("column `{column}` holds no number"))
-        .at(Place { column: Some(column.to_owned()), ..Place::file(file) })
+pub fn text_column(file: &str, column: &str, text: Option<&(String, Place)>) -> Error {
+    let error = Error::data("csv-text-column", format!("column `{column}` holds no number"));
+    match text {
+        None => error
+            .at(Place { column: Some(column.to_owned()), ..Place::file(file) })
+            .help("all its cells are empty: leave the column out, or fill it"),
+        Some((text, place)) => error.at(place.clone()).help(format!(
+            "{} is a word; for a column of words write `columns: {{NAME: {{column: {column}, one_hot: yes}}}}`, or leave it out",
+            quoted(text)
+        )),
+    }
+}
+
+/// `missing: drop` where every row lacks something.
+#[must_use]
+pub fn none_left(file: &str) -> Error {
+    Error::data("csv-no-rows", format!("every row of `{file}` lacks a value, so `missing: drop` leaves none"))
+        .at(Place::file(file))
+        .help("fill gaps with `missing: mean` or `zero`, or leave out the columns that have most of them")
 }
 
 /// A column that the model needs and the header lacks.
@@ -244,7 +260,7 @@ pub fn missing_class(place: Place) -> Error {
 /// Sources of different length.
 #[must_use]
 pub fn row_counts(a: &str, rows_a: usize, b: &str, rows_b: usize) -> Error {
-    Error::data("row-counts", format!("`{a}` has {rows_a} samples, `{b}` has {rows_b}"))
+    Error::data("row-counts", format!("`{a}` has {}, `{b}` has {rows_b}", count(rows_a as u64, "sample")))
         .help("every source of a section needs the same number of samples")
 }
 
@@ -253,7 +269,7 @@ pub fn row_counts(a: &str, rows_a: usize, b: &str, rows_b: usize) -> Error {
 pub fn stacked_shapes(file: &str, name: &str, found: usize, expected: usize) -> Error {
     Error::data(
         "stacked-shapes",
-        format!("`{file}` gives `{name}` {found} columns, the files before it give {expected}"),
+        format!("`{file}` gives `{name}` {}, the files before it give {expected}", count(found as u64, "column")),
     )
     .at(Place::file(file))
 }
@@ -290,10 +306,13 @@ pub fn target_shape(name: &str, found: &str, expected: &str, classes: Option<&[S
     match classes {
         Some(classes) => Error::data(
             "class-count",
-            format!("the data has {} classes for `{name}`, the model's output has {expected} units", classes.len()),
+            format!(
+                "the data has {} for `{name}`, the model's output has {expected}",
+                count(classes.len() as u64, "class")
+            ),
         )
         .help(format!("the classes are {}", name_list(classes.iter().map(String::as_str), 12)))
-        .help(format!("give the last layer {} units", classes.len())),
+        .help(format!("give the last layer {}", count(classes.len() as u64, "unit"))),
         None => {
             Error::data("shape-mismatch", format!("`{name}` has shape {found} in the data, {expected} in the model"))
                 .help("compile the Kurfile for this data, or give data of the shape it was compiled for")
@@ -335,7 +354,7 @@ pub fn ragged_target(name: &str, size: u64) -> Error {
 }
 
 fn steps(n: u64) -> String {
-    if n == 1 { "1 step".to_owned() } else { format!("{n} steps") }
+    count(n, "step")
 }
 
 /// A file that is no IDX file of the expected kind.

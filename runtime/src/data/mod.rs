@@ -191,6 +191,12 @@ impl Source {
         }
     }
 
+    /// Whether no sample has any element, so that nothing is known of the axes behind the first.
+    #[must_use]
+    pub fn is_blank(&self) -> bool {
+        matches!(self.store, Store::Ragged { .. }) && self.shape == [0]
+    }
+
     /// Length of a sample's first axis.
     #[must_use]
     pub fn length(&self, row: usize) -> u64 {
@@ -294,6 +300,7 @@ impl Dataset {
 pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHint]) -> Result<Probe> {
     let wanted = Wanted { inputs: input_names, targets, truth: Truth::Optional };
     let collected = Collected::new(section, &wanted, None, Depth::Shapes)?;
+    table::check_left(&collected.tables)?;
     let mut sources = Vec::new();
     for raw in &collected.tables {
         let learned = encode::learn(raw, Depth::Shapes)?;
@@ -309,7 +316,8 @@ pub fn probe(section: &SectionSpec, input_names: &[String], targets: &[TargetHin
         let classes = image.learned.classes().map(<[String]>::to_vec);
         sources.push(ProbedSource { name: image.name, role: image.role, shape: image.shape, classes, variable: false });
     }
-    for array in collected.arrays {
+    // Samples without any element tell no shape.
+    for array in collected.arrays.into_iter().filter(|a| a.shape != [0]) {
         let classes = array.learned.classes().map(<[String]>::to_vec);
         let (name, role, shape, variable) = (array.name, array.role, array.shape, array.variable);
         sources.push(ProbedSource { name, role, shape, classes, variable });
@@ -327,10 +335,14 @@ pub fn load(section: &SectionSpec, wanted: &Wanted<'_>, learned: Option<&Learned
     let mut result = learned
         .cloned()
         .unwrap_or_else(|| Learned { header: std::mem::take(&mut collected.header), sources: Vec::new() });
+    if learned.is_none() {
+        table::check_left(&collected.tables)?;
+    }
     let mut sources = Vec::new();
     for raw in collected.tables {
         collected.notes.extend(raw.notes());
         if let Some(known) = result.source(&raw.name) {
+            collected.notes.extend(encode::unheeded(&raw, known));
             sources.push(encode::apply(raw, known)?);
         } else {
             let lesson = encode::learn(&raw, Depth::Values)?;
@@ -408,6 +420,7 @@ impl Collected {
                         all.header = file.names().to_vec();
                     }
                     let read = table::read(&mut file, bound, &mut all.tables, depth)?;
+                    all.notes.extend(read.note(file.path()));
                     all.dropped.extend(read.dropped.iter().map(|r| r + rows_before));
                     rows_before += read.records;
                 }

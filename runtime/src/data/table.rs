@@ -8,7 +8,7 @@ use std::collections::HashMap;
 use super::bind::{Bound, BoundColumn, ColumnKind};
 use super::csv::CsvFile;
 use super::{Depth, Role, errors};
-use crate::error::{Place, Result};
+use crate::error::{Place, Result, count};
 use crate::spec::{Missing, Normalize};
 
 /// Marks a missing class.
@@ -31,9 +31,21 @@ pub struct RawSource {
     pub softmax_width: Option<u64>,
     /// The last file that added rows, for messages.
     pub file: String,
+    /// Rows of the files, the left-out ones included.
+    pub records: usize,
 }
 
 impl RawSource {
+    /// Whether rows were read, and all of them were left out.
+    fn is_emptied(&self) -> bool {
+        self.records > 0
+            && self.columns.iter().all(|c| match &c.cells {
+                Cells::Undecided(n) => *n == 0,
+                Cells::Numbers(v) => v.is_empty(),
+                Cells::Classes(v, _) => v.is_empty(),
+            })
+    }
+
     /// What the user should know about the values: how many were made up.
     #[must_use]
     pub fn notes(&self) -> Vec<String> {
@@ -46,7 +58,7 @@ impl RawSource {
         if missing == 0 {
             return Vec::new();
         }
-        let cells = if missing == 1 { "1 missing cell".to_owned() } else { format!("{missing} missing cells") };
+        let cells = count(missing, "missing cell");
         vec![format!("`{}`: {cells} of `{}` became {became}", self.file, self.name)]
     }
 }
@@ -60,6 +72,10 @@ pub struct RawColumn {
     pub cells: Cells,
     /// How many cells were missing.
     pub missing: u64,
+    /// How many cells had a value, those of left-out rows included.
+    pub valued: u64,
+    /// The first cell of text where a number belongs, and its place.
+    pub text: Option<(String, Place)>,
 }
 
 /// The cells of a column.
@@ -100,6 +116,45 @@ pub struct ReadRows {
     pub records: usize,
     /// Left-out rows, from 0, ascending.
     pub dropped: Vec<usize>,
+    /// The columns that they lack values in, and how many.
+    pub gaps: Vec<(String, u64)>,
+}
+
+impl ReadRows {
+    /// What the user should know about rows that were left out.
+    #[must_use]
+    pub fn note(&self, file: &str) -> Option<String> {
+        if self.dropped.is_empty() {
+            return None;
+        }
+        let mut gaps: Vec<String> =
+            self.gaps.iter().take(NAMED).map(|(name, n)| format!("{n} in column `{name}`")).collect();
+        if self.gaps.len() > NAMED {
+            gaps.push(format!("others in {}", count((self.gaps.len() - NAMED) as u64, "more column")));
+        }
+        let (out, all) = (self.dropped.len(), count(self.records as u64, "row"));
+        let missing: u64 = self.gaps.iter().map(|(_, n)| n).sum();
+        let (are, values) = (if out == 1 { "is" } else { "are" }, count(missing, "missing value"));
+        Some(format!("`{file}`: {out} of {all} {are} left out for {values}: {}", gaps.join(", ")))
+    }
+}
+
+/// Columns that a note names.
+const NAMED: usize = 8;
+
+/// Complains where `missing: drop` has left nothing to learn from. A column of words makes every row one that lacks a
+/// number, and is to be named rather than the columns whose values were left out with it.
+///
+/// # Errors
+/// `csv-text-column`, `csv-no-rows`.
+pub fn check_left(sources: &[RawSource]) -> Result<()> {
+    let Some(emptied) = sources.iter().find(|s| s.is_emptied()) else { return Ok(()) };
+    let drops = sources.iter().filter(|s| s.missing == Missing::Drop);
+    let found = drops.flat_map(|s| s.columns.iter().map(move |c| (s, c))).find(|(_, c)| c.valued == 0);
+    Err(match found {
+        Some((source, column)) => errors::text_column(&source.file, &column.name, column.text.as_ref()),
+        None => errors::none_left(&emptied.file),
+    })
 }
 
 /// Reads the bound columns and adds them to `sources`, stacking on sources of the same name. At [`Depth::Shapes`] it
@@ -116,6 +171,7 @@ pub fn read(file: &mut CsvFile, bound: Vec<Bound>, sources: &mut Vec<RawSource>,
     let classes = slots.iter().any(|s| s.kind == ColumnKind::Class);
     let drops = slots.iter().any(|s| s.missing == Missing::Drop);
     let mut staged = vec![Staged::Missing; slots.len()];
+    let mut gaps = vec![0u64; slots.len()];
     let mut rows = ReadRows::default();
     while file.next_row()? {
         rows.records += 1;
@@ -126,6 +182,9 @@ pub fn read(file: &mut CsvFile, bound: Vec<Bound>, sources: &mut Vec<RawSource>,
         }
         if !keep {
             rows.dropped.push(rows.records - 1);
+            for ((slot, value), gaps) in slots.iter().zip(&staged).zip(&mut gaps) {
+                *gaps += u64::from(*value == Staged::Missing && slot.missing == Missing::Drop);
+            }
             continue;
         }
         for (slot, value) in slots.iter().zip(&staged) {
@@ -140,6 +199,20 @@ pub fn read(file: &mut CsvFile, bound: Vec<Bound>, sources: &mut Vec<RawSource>,
             }
         }
     }
+    let mut slots: Vec<(Slot, u64)> = slots.into_iter().zip(gaps).collect();
+    slots.sort_by_key(|(slot, _)| slot.index);
+    for (slot, gaps) in slots {
+        let source = &mut sources[slot.source];
+        if slot.column == 0 {
+            source.records += rows.records;
+        }
+        let column = &mut source.columns[slot.column];
+        column.valued += slot.valued;
+        column.text = column.text.take().or(slot.text);
+        if gaps > 0 {
+            rows.gaps.push((slot.name, gaps));
+        }
+    }
     Ok(rows)
 }
 
@@ -151,6 +224,10 @@ struct Slot {
     name: String,
     kind: ColumnKind,
     missing: Missing,
+    /// As [`RawColumn::valued`], of this file.
+    valued: u64,
+    /// As [`RawColumn::text`], of this file.
+    text: Option<(String, Place)>,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -163,6 +240,12 @@ enum Staged {
 impl Slot {
     /// Judges a cell. A [`ColumnKind::Decide`] slot is decided by its first value.
     fn stage(&mut self, file: &CsvFile) -> Result<Staged> {
+        let staged = self.judge(file)?;
+        self.valued += u64::from(staged != Staged::Missing);
+        Ok(staged)
+    }
+
+    fn judge(&mut self, file: &CsvFile) -> Result<Staged> {
         let text = file.cell(self.index);
         let place = || errors::cell_place(file.path(), file.line(), file.row(), Some(&self.name));
         if text.is_empty() {
@@ -187,7 +270,12 @@ impl Slot {
                 Ok(Staged::Class)
             }
             Err(_) if self.missing == Missing::Error => Err(errors::not_a_number(place(), text)),
-            Err(_) => Ok(Staged::Missing),
+            Err(_) => {
+                if self.text.is_none() {
+                    self.text = Some((text.to_owned(), place()));
+                }
+                Ok(Staged::Missing)
+            }
         }
     }
 }
@@ -243,6 +331,8 @@ fn place_source(file: &CsvFile, bound: Bound, sources: &mut Vec<RawSource>, slot
             name: column.name.clone(),
             kind: settled.unwrap_or(column.kind),
             missing: bound.missing,
+            valued: 0,
+            text: None,
         });
     }
     if at == sources.len() {
@@ -254,6 +344,8 @@ fn place_source(file: &CsvFile, bound: Bound, sources: &mut Vec<RawSource>, slot
                 ColumnKind::Decide => Cells::Undecided(0),
             },
             missing: 0,
+            valued: 0,
+            text: None,
         };
         sources.push(RawSource {
             columns: bound.columns.iter().map(raw).collect(),
@@ -263,6 +355,7 @@ fn place_source(file: &CsvFile, bound: Bound, sources: &mut Vec<RawSource>, slot
             missing: bound.missing,
             softmax_width: bound.softmax_width,
             file: String::new(),
+            records: 0,
         });
     }
     Ok(at)

@@ -56,8 +56,8 @@ fn group(name: &str, from: &[&str]) -> ColumnGroup {
     ColumnGroup {
         name: name.into(),
         from: from.iter().map(|f| (*f).to_owned()).collect(),
-        normalize: Normalize::None,
-        missing: Missing::Error,
+        normalize: None,
+        missing: None,
         one_hot: None,
     }
 }
@@ -119,8 +119,8 @@ fn groups_globs_and_one_hot_columns() {
     let case = Case::new(None);
     let mut spec = case.file("id,c1,c2,city,price\n1,2,3,Rome,10\n2,4,6,Oslo,20\n3,6,9,Rome,30\n");
     spec.columns = vec![
-        ColumnGroup { normalize: Normalize::MinMax, one_hot: None, ..group("x", &["c*"]) },
-        ColumnGroup { normalize: Normalize::Standard, ..group("y", &["price"]) },
+        ColumnGroup { normalize: Some(Normalize::MinMax), one_hot: None, ..group("x", &["c*"]) },
+        ColumnGroup { normalize: Some(Normalize::Standard), ..group("y", &["price"]) },
         group("city", &["city"]),
     ];
     let mut case = case;
@@ -154,8 +154,109 @@ fn missing_cells_follow_their_policy() {
         assert_eq!(rows(&data, "x"), x);
         assert_eq!(rows(&data, "y"), y);
         assert_eq!(data.dropped, dropped);
-        assert_eq!(data.notes.len(), usize::from(missing != Missing::Drop), "{:?}", data.notes);
+        let notes: Vec<String> =
+            data.notes.iter().map(|n| n.replace(&format!("{}/", case.dir.path().display()), "")).collect();
+        let told = match missing {
+            Missing::Mean => "`data.csv`: 2 missing cells of `x` became the column's training mean",
+            Missing::Zero => "`data.csv`: 2 missing cells of `x` became zero",
+            _ => "`data.csv`: 2 of 3 rows are left out for 2 missing values: 1 in column `a`, 1 in column `b`",
+        };
+        assert_eq!(notes, [told]);
     }
+}
+
+#[test]
+fn rows_of_each_file_are_left_out_by_name() {
+    let case = Case::new(None);
+    let one = CsvSpec { missing: Missing::Drop, ..case.file("a,b,y\n1,,\n2,1,3\n") };
+    let path = case.dir.path().join("two.csv").display().to_string();
+    std::fs::write(&path, "a,b,y\n1,1,1\n").expect("write");
+    let two = CsvSpec { file: FileSpec { path, checksum: None }, ..one.clone() };
+    let section =
+        SectionSpec { data: vec![SupplierSpec::Csv(one), SupplierSpec::Csv(two)], provider: ProviderSpec::default() };
+    let wanted = Wanted { inputs: &case.inputs, targets: &case.targets, truth: Truth::Required };
+    let (data, _) = load(&section, &wanted, None).expect("data");
+    let [note] = data.notes.as_slice() else { panic!("{:?}", data.notes) };
+    assert!(
+        note.ends_with("data.csv`: 1 of 2 rows is left out for 2 missing values: 1 in column `b`, 1 in column `y`")
+    );
+}
+
+/// What every row lacks is to blame, not the columns that lose their values with it.
+#[test]
+fn where_all_rows_are_left_out_the_right_column_is_named() {
+    let case = Case::new(None);
+    let error = |text: &str| {
+        let spec = CsvSpec { missing: Missing::Drop, ..case.file(text) };
+        let section = SectionSpec { data: vec![SupplierSpec::Csv(spec.clone())], provider: ProviderSpec::default() };
+        let probed = probe(&section, &case.inputs, &case.targets).expect_err("nothing is left");
+        let loaded = case.load(spec, Truth::Required, None).expect_err("nothing is left");
+        assert_eq!(probed, loaded);
+        case.text(&loaded)
+    };
+    assert_eq!(
+        error("a,kind,y\n1,,1\n2,cat,2\n3,dog,3\n"),
+        "error[csv-text-column]: column `kind` holds no number\n  --> data.csv:3 (row 2, column `kind`)\n  = help: `cat` is a word; for a column of words write `columns: {NAME: {column: kind, one_hot: yes}}`, or leave it out"
+    );
+    assert_eq!(
+        error("a,b,y\n1,,1\n2,,2\n"),
+        "error[csv-text-column]: column `b` holds no number\n  --> data.csv (column `b`)\n  = help: all its cells are empty: leave the column out, or fill it"
+    );
+    assert_eq!(
+        error("a,b,y\n1,,1\n,2,2\n"),
+        "error[csv-no-rows]: every row of `data.csv` lacks a value, so `missing: drop` leaves none\n  --> data.csv\n  = help: fill gaps with `missing: mean` or `zero`, or leave out the columns that have most of them"
+    );
+}
+
+/// Scaling is learned once; a Kurfile that asks for another one afterwards is told so.
+#[test]
+fn another_scaling_than_that_of_training_is_told() {
+    let case = Case::new(None);
+    // The second column is constant, which no scaling shows in.
+    let text = "a,b,y\n1,4,1\n2,4,2\n6,4,3\n";
+    let spec = |normalize| CsvSpec { normalize, ..case.file(text) };
+    let all = [Normalize::None, Normalize::Standard, Normalize::MinMax];
+    for (i, before) in all.into_iter().enumerate() {
+        let (data, learned) = case.load(spec(before), Truth::Required, None).expect("data");
+        assert!(data.notes.is_empty(), "{:?}", data.notes);
+        for (j, now) in all.into_iter().enumerate() {
+            let (again, _) = case.load(spec(now), Truth::Required, Some(&learned)).expect("data");
+            assert_eq!(again.sources, data.sources);
+            assert_eq!(again.notes.len(), usize::from(i != j && j > 0), "{before:?} {now:?} {:?}", again.notes);
+            if (i, j) == (0, 1) {
+                let note = "`x` is scaled as training has learned it (`normalize: none`) and not by `normalize: standard`, \
+                            which takes another training: `train --fresh`";
+                assert!(again.notes[0].ends_with(note), "{:?}", again.notes);
+            }
+        }
+    }
+}
+
+/// What the supplier says holds for groups that say nothing else; a target is never scaled or invented that way.
+#[test]
+fn groups_follow_their_supplier() {
+    let case = Case::new(None);
+    let text = "a,y\n1,1\n,2\n3,\n";
+    let spec = |missing, own: Option<Missing>| CsvSpec {
+        missing,
+        normalize: Normalize::MinMax,
+        columns: vec![ColumnGroup { missing: own, ..group("x", &["a"]) }, group("y", &["y"])],
+        ..case.file(text)
+    };
+    let (data, learned) = case.load(spec(Missing::Drop, None), Truth::Required, None).expect("data");
+    assert_eq!((data.dropped, learned.sources[1].is_scaled()), (vec![1, 2], false));
+    let error = case.load(spec(Missing::Zero, None), Truth::Required, None).expect_err("a target is not zero");
+    assert_eq!((error.id(), error.place().and_then(|p| p.row)), ("csv-missing-cell", Some(3)));
+    let error = case.load(spec(Missing::Drop, Some(Missing::Error)), Truth::Required, None).expect_err("its own word");
+    assert_eq!((error.id(), error.place().and_then(|p| p.row)), ("csv-missing-cell", Some(2)));
+    let mut lasting = spec(Missing::Drop, None);
+    lasting.file.path = case.dir.path().join("more.csv").display().to_string();
+    std::fs::write(&lasting.file.path, "a,y\n1,1\n3,2\n").expect("write");
+    let (data, learned) = case.load(lasting, Truth::Required, None).expect("data");
+    assert_eq!((rows(&data, "x"), rows(&data, "y")), (vec![vec![0.0], vec![1.0]], vec![vec![1.0], vec![2.0]]));
+    // Also where the encoding is known already.
+    let again = case.load(spec(Missing::Drop, None), Truth::Required, Some(&learned)).expect("data").0;
+    assert_eq!(again.dropped, [1, 2]);
 }
 
 #[test]

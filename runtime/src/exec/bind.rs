@@ -6,7 +6,7 @@ use std::ops::Range;
 
 use super::{CONTROL_WORDS, ExecError, Executor, KEPT, KEPT_BYTES, PACKED_BYTES, Packed, StepKind, map, plan_of};
 use crate::abi::KernelFn;
-use crate::cpu::{self, KernelFault, LibKernel, Packing};
+use crate::cpu::{self, CallError, KernelFault, LibKernel, Packing};
 use crate::dim::{Dim, MAX_SYMS, Sym, SymbolTable};
 use crate::plan::{ALIGN, Call, InputRole, Launch, LibCall, Place, Plan};
 
@@ -164,8 +164,7 @@ impl Executor {
         let syms = symbols.values(sizes);
         long_enough(symbols, &syms)?;
         let damaged = |what: String| ExecError::Plan(format!("{} step: {what}", key.step));
-        let layout = arena_layout(plan, &syms)
-            .ok_or(ExecError::Memory { bytes: u64::MAX, source: std::io::ErrorKind::OutOfMemory.into() })?;
+        let layout = arena_layout(plan, &syms).ok_or(ExecError::TooLarge(key.step))?;
 
         let mut bound = Bound {
             key,
@@ -238,9 +237,14 @@ impl Executor {
                     BoundCall::Kernel { entry, extent, chunk }
                 }
                 Call::Lib(lib) => {
-                    let what = |e: &str| damaged(format!("launch {i} ({}): {e}", cpu::name(lib)));
-                    check_buffers(lib, &spans, &bound.syms).map_err(|e| what(&e))?;
-                    let kernel = cpu::prepare(lib, &bound.syms, self.level).map_err(|e| what(&e.0))?;
+                    let what = |e: String| damaged(format!("launch {i} ({}): {e}", cpu::name(lib)));
+                    let refused = |e: CallError| match e {
+                        CallError::TooLarge => ExecError::TooLarge(key.step),
+                        CallError::Senseless(e) => what(e),
+                    };
+                    let lens = cpu::buffer_lens(lib, &bound.syms).map_err(refused)?;
+                    check_buffers(lib, &spans, &lens).map_err(what)?;
+                    let kernel = cpu::prepare(lib, &bound.syms, self.level).map_err(refused)?;
                     let need = kernel.scratch();
                     shared = shared.max(need.shared.next_multiple_of(128));
                     local = local.max(need.local.next_multiple_of(128));
@@ -331,12 +335,11 @@ fn long_enough(symbols: &SymbolTable, values: &[u64]) -> Result<(), ExecError> {
 }
 
 /// Checks number, lengths and overlaps of a library call's buffers.
-fn check_buffers(call: &LibCall, spans: &[Span], syms: &[u64]) -> Result<(), String> {
-    let lens = cpu::buffer_lens(call, syms).map_err(|e| e.0)?;
+fn check_buffers(call: &LibCall, spans: &[Span], lens: &[usize]) -> Result<(), String> {
     if lens.len() != spans.len() {
         return Err(format!("{} buffers given, {} expected", spans.len(), lens.len()));
     }
-    for (b, (span, len)) in spans.iter().zip(&lens).enumerate() {
+    for (b, (span, len)) in spans.iter().zip(lens).enumerate() {
         if (*len as u64).saturating_mul(4) > span.room {
             return Err(format!("buffer {b} reaches beyond its region"));
         }

@@ -21,6 +21,8 @@ pub enum ExecError {
         /// What it said.
         source: io::Error,
     },
+    /// No memory has so many bytes as the step takes at its sizes.
+    TooLarge(StepKind),
     /// The operating system refused a thread.
     Threads(io::Error),
     /// The program has no such step, because the Kurfile has no loss.
@@ -42,6 +44,7 @@ impl fmt::Display for ExecError {
             ExecError::Plan(what) => write!(f, "the compiled plan is inconsistent: {what}"),
             ExecError::Cpu(e) => e.fmt(f),
             ExecError::Memory { bytes, source } => write!(f, "cannot get {bytes} bytes of memory: {source}"),
+            ExecError::TooLarge(step) => write!(f, "the {step} step is larger than any memory"),
             ExecError::Threads(e) => write!(f, "cannot start a thread: {e}"),
             ExecError::NoStep(step) => write!(f, "the program has no {step} step"),
             ExecError::Inputs(what) => write!(f, "the inputs do not fit the plan: {what}"),
@@ -56,7 +59,7 @@ impl std::error::Error for ExecError {
             ExecError::Cpu(e) => Some(e),
             ExecError::Memory { source, .. } | ExecError::Threads(source) => Some(source),
             ExecError::Fault { fault, .. } => Some(fault),
-            ExecError::Plan(_) | ExecError::NoStep(_) | ExecError::Inputs(_) => None,
+            ExecError::Plan(_) | ExecError::TooLarge(_) | ExecError::NoStep(_) | ExecError::Inputs(_) => None,
         }
     }
 }

@@ -3,8 +3,8 @@
 //! and once for writing, at its real size; memory that several launches touch counts once in the working set.
 
 use super::bind::arena_layout;
-use super::{StepKind, plan_of};
-use crate::cpu;
+use super::{ExecError, StepKind, plan_of};
+use crate::cpu::{self, CallError};
 use crate::dim::{BATCH, Dim, MAX_SYMS, Sym};
 use crate::plan::{BufInfo, Call, LibCall, Place, Plan, Program};
 
@@ -79,15 +79,23 @@ pub fn usual_sizes(program: &Program, step: StepKind, batch: u64) -> Vec<(Sym, u
 /// Arithmetic and traffic of a step; `None` for an absent one.
 ///
 /// # Errors
-/// What makes no sense in the plan for these sizes.
-pub fn step_work(program: &Program, step: StepKind, values: &[u64]) -> Result<Option<StepWork>, String> {
+/// [`ExecError::TooLarge`]; [`ExecError::Plan`] for what makes no sense in the plan for these sizes.
+pub fn step_work(program: &Program, step: StepKind, values: &[u64]) -> Result<Option<StepWork>, ExecError> {
     let Some(plan) = plan_of(program, step) else { return Ok(None) };
+    let damaged = |what: String| ExecError::Plan(format!("{step} step: {what}"));
+    let refused = |e: CallError| match e {
+        CallError::TooLarge => ExecError::TooLarge(step),
+        CallError::Senseless(what) => damaged(what),
+    };
     let mut places = Vec::new();
     let mut launches = Vec::with_capacity(plan.launches.len());
     for launch in &plan.launches {
         let lens: Vec<u64> = match &launch.call {
             Call::Kernel { kernel, .. } => {
-                let info = program.kernels.get(*kernel as usize).ok_or("a launch of an unknown kernel")?;
+                let info = program
+                    .kernels
+                    .get(*kernel as usize)
+                    .ok_or_else(|| damaged("a launch of an unknown kernel".to_owned()))?;
                 let bytes = |of: fn(&BufInfo) -> bool| {
                     info.bufs.iter().filter(|b| of(b)).map(|b| b.len.eval(values) as f64 * 4.0).sum()
                 };
@@ -99,15 +107,15 @@ pub fn step_work(program: &Program, step: StepKind, values: &[u64]) -> Result<Op
                 info.bufs.iter().map(|b| b.len.eval(values)).collect()
             }
             Call::Lib(call) => {
-                let (flops, _) = cpu::work(call, values).map_err(|e| e.0)?;
-                let (read, written) = cpu::traffic(call, values).map_err(|e| e.0)?;
+                let (flops, _) = cpu::work(call, values).map_err(refused)?;
+                let (read, written) = cpu::traffic(call, values).map_err(refused)?;
                 launches.push(Work { flops, read, written });
-                cpu::buffer_lens(call, values).map_err(|e| e.0)?.into_iter().map(|l| l as u64).collect()
+                cpu::buffer_lens(call, values).map_err(refused)?.into_iter().map(|l| l as u64).collect()
             }
         };
         places.extend(launch.bufs.iter().copied().zip(lens));
     }
-    let working_set = touched(plan, places, values).ok_or("the step is larger than any memory")?;
+    let working_set = touched(plan, places, values).ok_or(ExecError::TooLarge(step))?;
     Ok(Some(StepWork { launches, working_set }))
 }
 

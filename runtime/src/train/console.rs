@@ -7,7 +7,7 @@ use std::io::{self, IsTerminal, Write};
 
 use serde_json::{Map, Value};
 
-use crate::error::{Error, Exit, Result, io_phrase};
+use crate::error::{Error, Exit, FILE_LIMIT, Result, io_phrase};
 
 /// Where a run prints.
 pub struct Console {
@@ -103,6 +103,11 @@ impl Console {
         let _ = writeln!(self.err, "note: {text}");
     }
 
+    /// Prints what is probably wrong with a result, also with `--json`.
+    pub fn warn(&mut self, text: &str) {
+        let _ = writeln!(self.err, "warning: {text}");
+    }
+
     /// Prints an error as the last word.
     pub fn error(&mut self, error: &Error) {
         let _ = self.err.write_all(error.render(self.json).as_bytes());
@@ -122,10 +127,10 @@ pub fn stdout_error(cause: &io::Error) -> Error {
         return Error::closed_pipe();
     }
     let error = Error::new(Exit::Run, "write-output", format!("cannot write to standard output: {}", io_phrase(cause)));
-    if cause.kind() == io::ErrorKind::StorageFull {
-        error.help("free some space or write to another place")
-    } else {
-        error
+    match cause.kind() {
+        io::ErrorKind::StorageFull => error.help("free some space or write to another place"),
+        io::ErrorKind::FileTooLarge => error.help(FILE_LIMIT),
+        _ => error,
     }
 }
 

@@ -16,7 +16,7 @@ use crate::weights::{self, Loaded, Meta};
 pub struct About {
     /// Stem of default weight names: that of the executable, or of the Kurfile for a run in memory.
     pub stem: String,
-    /// How the user calls the program, for advice: `./model.bin`, or `kurc`.
+    /// How the user calls the program, for advice: `./model.bin`, or `kurc`; see [`invocation`].
     pub invocation: String,
     /// The Kurfile, which `kurc` takes behind the command.
     pub kurfile: Option<String>,
@@ -38,6 +38,13 @@ impl About {
         let options = self.options.iter().map(|o| format!(" {}", shell_word(o)));
         format!("{} {word}{}", self.invocation, kurfile.chain(options).collect::<String>())
     }
+}
+
+/// How the running program was called, with those of some variables of the environment that change what it does.
+#[must_use]
+pub fn invocation(program: &str, variables: &[&str]) -> String {
+    let set = variables.iter().filter_map(|name| Some((*name, std::env::var(name).ok().filter(|v| !v.is_empty())?)));
+    set.map(|(name, value)| format!("{name}={} ", shell_word(&value))).collect::<String>() + &shell_word(program)
 }
 
 /// A text as one word of a shell's command line: as it is, or between single quotes.

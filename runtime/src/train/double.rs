@@ -23,7 +23,7 @@ pub(crate) const WIDTH: usize = 2;
 
 /// `y = x · w`, trained by gradient descent with momentum on the squared error, with a little noise on each update.
 pub(crate) struct Linear {
-    program: Program,
+    pub(crate) program: Program,
     states: Vec<Vec<f32>>,
     results: [Vec<f32>; 3],
     pub(crate) rate: f32,

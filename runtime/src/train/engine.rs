@@ -185,7 +185,7 @@ impl From<ExecError> for Error {
                 .help("copy the executable again, or build it again with `kurc build`"),
             ExecError::Inputs(_) => Error::internal(message),
             ExecError::Cpu(e) => Error::from(e),
-            ExecError::Memory { .. } => {
+            ExecError::Memory { .. } | ExecError::TooLarge(_) => {
                 Error::new(Exit::Run, "no-memory", message).help("a smaller `--batch-size` takes less")
             }
             ExecError::Threads(_) => {

@@ -15,7 +15,7 @@ use super::save::Target;
 use super::stop::Stop;
 use crate::data::batch::{Feeder, Flow};
 use crate::data::order::Order;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, count};
 use crate::exec::StepKind;
 use crate::plan::{Plan, Program};
 use crate::weights::{Meta, Partial, Progress};
@@ -280,8 +280,8 @@ impl<E: Engine> Trainer<'_, E> {
             *share = (f64::from(*share) * spec.factor) as f32;
             let rate = f64::from(*share);
             self.console.note(&format!(
-                "the loss did not fall for {} epochs; the learning rate is now {} of its first size",
-                spec.patience,
+                "the loss did not fall for {}; the learning rate is now {} of its first size",
+                count(spec.patience.into(), "epoch"),
                 show(rate)
             ));
         }

@@ -28,7 +28,7 @@ use self::save::Target;
 use crate::data::batch::Feeder;
 use crate::data::order::{Order, fold_seed};
 use crate::data::{Dataset, Learned, Truth};
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, count};
 use crate::exec::StepKind;
 use crate::plan::Program;
 use crate::spec::{RunSpec, SectionSpec};
@@ -47,6 +47,8 @@ pub struct TrainOptions {
     pub epochs: Option<u64>,
     /// Replaces the batch size.
     pub batch_size: Option<u64>,
+    /// Number of threads; only for advice, since the engine has them.
+    pub threads: Option<usize>,
     /// Replaces the seed.
     pub seed: Option<u64>,
     /// Replaces initial and last weights.
@@ -190,7 +192,16 @@ impl Start {
         let optimizer = match beside.exists().then(|| weights::load(&beside, cx.engine.program(), in_optimizer)) {
             None => None,
             Some(Ok(state)) => Some(state),
-            // The weights are sound; another optimizer or a damaged file beside them costs only its moments.
+            // The weights fit, so it is the optimizer that differs, or what is kept for its learning rate.
+            Some(Err(e)) if e.id() == "other-model" => {
+                doubt = Some(format!(
+                    "`{}` was saved under another `train.optimizer` than the Kurfile has now; give it that one again to go \
+                     on as training stopped",
+                    beside.display()
+                ));
+                None
+            }
+            // The weights are sound; a damaged file beside them costs only the optimizer's moments.
             Some(Err(e)) => {
                 doubt = Some(e.message().to_owned());
                 None
@@ -231,9 +242,9 @@ impl Start {
             None => Progress { epochs, ..Progress::default() },
         };
         if let Some(doubt) = &self.doubt {
-            cx.console.note(&format!("the optimizer starts anew: {doubt}"));
+            cx.console.note(&format!("the optimizer and the best loss start anew: {doubt}"));
         }
-        let done = count_epochs(progress.epochs);
+        let done = count(progress.epochs, "epoch");
         cx.console.progress(&format!("Continuing from `{}` after {done}.", self.path));
         Ok(progress)
     }
@@ -251,10 +262,10 @@ fn announce<E: Engine>(
     epochs: Option<u64>,
 ) {
     let batch = feeder.batch_size() as u64;
-    let rows = match validated {
-        Some(n) => format!("{} training rows, {n} validation rows", data.rows),
-        None => format!("{} training rows", data.rows),
-    };
+    let mut rows = count(data.rows as u64, "training row");
+    if let Some(n) = validated {
+        rows += &format!(", {}", count(n, "validation row"));
+    }
     cx.console.progress(&tables::summary(&cx.engine, StepKind::Train, batch, seed, &rows));
     let parameters: u64 = cx.engine.program().layers.iter().map(|l| l.params).sum();
     let fields = [
@@ -273,10 +284,6 @@ fn announce<E: Engine>(
     cx.console.event("start", fields.map(|(k, v): (&str, serde_json::Value)| (k.to_owned(), v)));
 }
 
-fn count_epochs(n: u64) -> String {
-    if n == 1 { "1 epoch".to_owned() } else { format!("{n} epochs") }
-}
-
 /// Tells how training ended and how to go on.
 fn finish<E: Engine>(
     cx: &mut RunCx<E>,
@@ -289,9 +296,15 @@ fn finish<E: Engine>(
     let saved = summary.saved.join(", ");
     match end {
         End::Done => {
-            cx.console.progress(&format!("Completed {} in {seconds:.1} s.", count_epochs(summary.epochs)));
+            if summary.epochs == 0 {
+                cx.console.progress("No epoch was asked for: the number of epochs is 0.");
+            } else {
+                cx.console.progress(&format!("Completed {} in {seconds:.1} s.", count(summary.epochs, "epoch")));
+            }
             if !saved.is_empty() {
                 cx.console.progress(&format!("Saved {saved}."));
+            } else if summary.epochs == 0 {
+                cx.console.progress("Nothing was saved: without an epoch there are no better weights.");
             } else if let Some(path) = &summary.unbeaten {
                 cx.console.progress(&format!(
                     "Nothing was saved: no epoch was better than the best before, whose weights `{path}` keeps."
@@ -316,8 +329,9 @@ fn finish<E: Engine>(
                 let rest = summary.left.map_or_else(String::new, |n| format!(" --epochs {n}"));
                 // The seed need not be said again: it is part of what was saved.
                 let batch = options.batch_size.map_or_else(String::new, |n| format!(" --batch-size {n}"));
+                let threads = options.threads.map_or_else(String::new, |n| format!(" --threads {n}"));
                 cx.console.progress(&format!(
-                    "Saved {saved}. Continue with `{}{data}{rest}{batch}{weights}`.",
+                    "Saved {saved}. Continue with `{}{data}{rest}{batch}{threads}{weights}`.",
                     cx.about.command("train")
                 ));
             }

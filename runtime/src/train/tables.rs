@@ -2,6 +2,7 @@
 
 use super::engine::Engine;
 use super::metrics::{Metric, show};
+use crate::error::count;
 use crate::exec::StepKind;
 use crate::plan::{LayerInfo, Program};
 
@@ -44,11 +45,11 @@ pub fn summary<E: Engine>(engine: &E, step: StepKind, batch: u64, seed: u64, row
     let program = engine.program();
     let threads = engine.threads();
     format!(
-        "model `{}`\n{}device: {}, {threads} {}\nmemory: {} of state, {} of arena at batch size {batch}\ndata:   {rows}\nseed:   {seed}",
+        "model `{}`\n{}device: {}, {}\nmemory: {} of state, {} of arena at batch size {batch}\ndata:   {rows}\nseed:   {seed}",
         program.run.name,
         layers(program),
         engine.cpu_name(),
-        if threads == 1 { "thread" } else { "threads" },
+        count(threads as u64, "thread"),
         bytes(program.state_bytes),
         bytes(engine.arena_bytes(step, batch)),
     )
@@ -85,7 +86,7 @@ pub fn thousands(n: u64) -> String {
 pub fn bytes(n: u64) -> String {
     let units = ["KiB", "MiB", "GiB", "TiB"];
     if n < 1024 {
-        return format!("{n} bytes");
+        return count(n, "byte");
     }
     let mut value = n as f64;
     let mut unit = units[0];

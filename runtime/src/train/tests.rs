@@ -146,11 +146,11 @@ fn the_way_to_go_on_repeats_what_was_given() {
     about.options = ["--set", "settings.n=[1, 2]", "--set", "train.epochs=9"].map(str::to_owned).to_vec();
     let stop = cx.stop.clone();
     cx.engine.after_step = Box::new(move |_| stop.request(2));
-    let options = TrainOptions { batch_size: Some(2), ..epochs(4) };
+    let options = TrainOptions { batch_size: Some(2), threads: Some(3), ..epochs(4) };
     assert_eq!(train(&mut cx, &options), Ok(Some(2)));
     let text = err.text();
     let way = text.lines().find_map(|l| l.split_once("Continue with ")).map(|(_, way)| way.to_owned());
-    let want = "`kurc train 'my model.yml' --set 'settings.n=[1, 2]' --set train.epochs=9 --epochs 4 --batch-size 2`.";
+    let want = "`kurc train 'my model.yml' --set 'settings.n=[1, 2]' --set train.epochs=9 --epochs 4 --batch-size 2 --threads 3`.";
     assert_eq!(way.as_deref(), Some(want), "{text}");
 }
 
@@ -290,6 +290,38 @@ fn optimizer_state_of_other_weights_is_not_used() {
     assert_eq!(result, Ok(None));
     assert!(err.text().contains("does not belong to"), "{}", err.text());
     assert_eq!(out.events()[0]["epochs_done"], 2);
+}
+
+#[test]
+fn state_of_another_optimizer_is_not_used() {
+    let bench = Bench::new();
+    let _ = train_with(linear(bench.spec()), &epochs(1));
+    let mut other = linear(bench.spec());
+    other.program.state[1].name = "w:adam.m".to_owned();
+    let (result, _, _, err) = train_with(other, &epochs(1));
+    assert_eq!(result, Ok(None));
+    let text = err.text().replace(&bench.text(""), "");
+    let note = "note: the optimizer and the best loss start anew: `w.optimizer` was saved under another `train.optimizer` \
+                than the Kurfile has now; give it that one again to go on as training stopped\n";
+    assert!(text.contains(note) && !text.contains("model of"), "{text}");
+}
+
+#[test]
+fn no_epoch_is_told_as_such() {
+    let bench = Bench::new();
+    let mut spec = bench.spec();
+    spec.train_weights = crate::spec::TrainWeights { best: Some(bench.text("b")), ..Default::default() };
+    let told = |spec, n| {
+        let (mut cx, _, err) = context(linear(spec), false);
+        assert_eq!(train(&mut cx, &epochs(n)), Ok(None));
+        err.text()
+    };
+    let text = "No epoch was asked for: the number of epochs is 0.\n\
+                Nothing was saved: without an epoch there are no better weights.\n";
+    let none = told(spec, 0);
+    assert!(none.ends_with(text), "{none}");
+    let one = told(bench.spec(), 1);
+    assert!(one.contains("Completed 1 epoch in "), "{one}");
 }
 
 #[test]

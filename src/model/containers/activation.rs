@@ -63,3 +63,8 @@ pub(super) fn function(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Act
     }
     convert::word(cx, value, what, WORDS).map(|index| MEANING[index])
 }
+
+/// The meaning of a word, without regard to case.
+pub(super) fn meaning(word: &str) -> Option<Activation> {
+    WORDS.iter().position(|w| w.eq_ignore_ascii_case(word)).map(|index| MEANING[index])
+}

@@ -1,6 +1,6 @@
 //! `convolution` (kur-reference 3.3), and what it shares with `pool`.
 
-use crate::diag::{Diagnostic, Reported};
+use crate::diag::{Diagnostic, Reported, count};
 use crate::frontend::Value;
 use crate::frontend::value::AtValue;
 use crate::model::convert;
@@ -93,8 +93,9 @@ fn each(cx: &mut Cx<'_>, fields: &Fields<'_>, key: &str, rank: usize) -> Result<
         (None, [one]) => Ok(vec![*one; rank]),
         _ if all.len() == rank => Ok(all),
         _ => {
-            let message = format!("{what} has {} numbers, but `size` has {rank}", all.len());
-            let d = Diagnostic::error("invalid-value", message).at_value(value, format!("expected {rank} numbers"));
+            let message = format!("{what} has {}, but `size` has {rank}", count(all.len(), "number"));
+            let expected = format!("expected {}", count(rank, "number"));
+            let d = Diagnostic::error("invalid-value", message).at_value(value, expected);
             let one = if key == "strides" { "one stride" } else { "one" };
             Err(cx.fail(d.help(format!("give {one} for each number in `size`, or a single number for all"))))
         }

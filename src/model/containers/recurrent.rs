@@ -16,6 +16,13 @@ use super::merge;
 
 const CELLS: &[&str] = &["gru", "lstm", "sru"];
 
+/// Activations that work on each unit by itself and that cells are built with.
+const OUTER: &[&str] =
+    &["relu", "tanh", "sigmoid", "hard_sigmoid", "linear", "none", "elu", "selu", "softplus", "softsign"];
+
+/// `outer_activation`; null is the identity.
+const OUTER_FORM: Ty = Ty::AnyOf(&[Ty::Null, Ty::Word(OUTER)]);
+
 const FORMULAS: &[&str] = &["keras", "torch"];
 
 const KEYS: &[Key] = &[
@@ -24,7 +31,7 @@ const KEYS: &[Key] = &[
     Key::new("sequence", Ty::Bool, "give the whole sequence (default), or only the last state"),
     Key::new("bidirectional", Ty::Bool, "run in both directions"),
     Key::new("merge", Ty::Word(merge::MODES), "how both directions are joined, `average` by default"),
-    Key::new("outer_activation", activation::FORM, "activation of candidate and output, `relu` by default"),
+    Key::new("outer_activation", OUTER_FORM, "activation of candidate and output, `relu` by default"),
     Key::new(
         "cell",
         Ty::Word(FORMULAS),
@@ -87,20 +94,25 @@ pub(super) fn recurrent(cx: &mut Cx<'_>, arg: &Value) -> Result<Parsed, Reported
     .into())
 }
 
-/// An activation that works on each unit by itself.
+/// One of [`OUTER`]. An activation that only layers have is told from a word that means nothing.
 fn outer_activation(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Activation, Reported> {
-    use Activation::{Gelu, LeakyRelu, Mish, Prelu, Silu, Softmax};
-    let function = activation::function(cx, value, what)?;
-    let label = match function {
-        Softmax => "works on all units together",
-        LeakyRelu | Gelu | Silu | Mish | Prelu => "no function that a cell can use",
-        _ => return Ok(function),
-    };
+    if value.is_null() {
+        return Ok(Activation::Linear);
+    }
     let word = value.as_str().unwrap_or_default().to_lowercase();
-    let d = Diagnostic::error("invalid-value", format!("{what} cannot be {word}"))
-        .at_value(value, label)
-        .help("a cell takes relu, tanh, sigmoid, hard_sigmoid, linear, elu, selu, softplus or softsign");
-    Err(cx.fail(d))
+    match activation::meaning(&word) {
+        Some(function) if OUTER.contains(&word.as_str()) => Ok(function),
+        Some(function) => {
+            let all = function == Activation::Softmax;
+            let label = if all { "works on all units together" } else { "no function that a cell can use" };
+            let d = Diagnostic::error("invalid-value", format!("{what} cannot be {word}"))
+                .at_value(value, label)
+                .help(format!("a cell takes {}", convert::either(OUTER)));
+            Err(cx.fail(d))
+        }
+        // Reports the word, or that it is none.
+        None => convert::word(cx, value, what, OUTER).map(|_| Activation::Linear),
+    }
 }
 
 fn always_tanh(value: &Value) -> Diagnostic {

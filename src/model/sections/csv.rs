@@ -28,8 +28,12 @@ pub(super) const KEYS: &[Key] = &[
     Key::new("format", Ty::Map(FORMAT), "separator and quote, when they should not be guessed"),
     Key::new("header", Ty::Bool, "the first row names the columns (default)"),
     Key::new("columns", Ty::Dict(&GROUP_FORM), "named groups of columns, one for each input and target"),
-    Key::new("normalize", NORMALIZE_FORM, "scaling of the inputs, learned on training data"),
-    Key::new("missing", MISSING_FORM, "what an empty cell means"),
+    Key::new(
+        "normalize",
+        NORMALIZE_FORM,
+        "scaling of the inputs, learned on training data, unless their group has its own",
+    ),
+    Key::new("missing", MISSING_FORM, "what an empty cell means, unless its group says it; targets are only dropped"),
     // Known for their error only.
     Key::new("delimiter", Ty::Any, ""),
     Key::new("separator", Ty::Any, ""),
@@ -53,8 +57,8 @@ const MISPLACED: &[(&str, &str)] = &[
 const GROUP: &[Key] = &[
     Key::new("from", NAMES, "header names and globs"),
     Key::new("column", Ty::Text, "a single column"),
-    Key::new("normalize", NORMALIZE_FORM, "scaling, learned on training data"),
-    Key::new("missing", MISSING_FORM, "what an empty cell means"),
+    Key::new("normalize", NORMALIZE_FORM, "scaling, learned on training data; for inputs that of `csv` by default"),
+    Key::new("missing", MISSING_FORM, "what an empty cell means, by default as in `csv`"),
     Key::new("one_hot", Ty::Bool, "one column per class"),
 ];
 
@@ -156,8 +160,7 @@ fn columns(cx: &mut Cx<'_>, value: &Value, what: &str) -> Result<Vec<ColumnGroup
 
 fn group(cx: &mut Cx<'_>, name: String, value: &Value) -> Result<ColumnGroup, Reported> {
     let what = format!("the column group `{name}`");
-    let mut group =
-        ColumnGroup { name, from: Vec::new(), normalize: Normalize::None, missing: Missing::Error, one_hot: None };
+    let mut group = ColumnGroup { name, from: Vec::new(), normalize: None, missing: None, one_hot: None };
     let Kind::Map(_) = value.kind else {
         group.from = column_names(cx, value, &what)?;
         return Ok(group);
@@ -173,8 +176,8 @@ fn group(cx: &mut Cx<'_>, name: String, value: &Value) -> Result<ColumnGroup, Re
     let missing = fields.read(cx, "missing", missing);
     let one_hot = fields.read(cx, "one_hot", convert::boolean);
     group.from = from?;
-    group.normalize = normalize?.unwrap_or_default();
-    group.missing = missing?.unwrap_or_default();
+    group.normalize = normalize?;
+    group.missing = missing?;
     group.one_hot = one_hot?;
     Ok(group)
 }

@@ -8,7 +8,7 @@ mod svg;
 pub use dot::dot;
 pub use svg::svg;
 
-use super::table::{chain, type_text};
+use super::table::{chain, parameters, type_text};
 use super::{LayerShape, Shapes, shape_text};
 use crate::model::types::{Kurfile, Layer, LayerKind};
 
@@ -49,8 +49,7 @@ fn one(layer: &Layer, row: &LayerShape) -> Card {
         vec![layer.name.clone(), format!("{} {}", type_text(&layer.kind), shape_text(row.shape.as_deref()))];
     match row.params {
         Some(0) => {}
-        Some(n) => lines.push(format!("{n} parameters")),
-        None => lines.push("? parameters".to_owned()),
+        n => lines.push(parameters(n)),
     }
     Card {
         lines,

@@ -11,7 +11,7 @@ use serde_json::json;
 
 use super::ComputeArgs;
 use crate::dim::BATCH;
-use crate::error::{Error, Exit, Result};
+use crate::error::{Error, Exit, Result, count};
 use crate::exec::{StepKind, step_work, usual_sizes};
 use crate::train::cx::RunCx;
 use crate::train::engine::Engine;
@@ -106,7 +106,7 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
     };
     let sizes = usual_sizes(program, step, batch);
     let values = program.symbols.values(&sizes);
-    let work = step_work(program, step, &values).map_err(Error::internal)?.unwrap_or_default();
+    let work = step_work(program, step, &values)?.unwrap_or_default();
     let beside: Vec<_> = sizes.into_iter().filter(|(s, _)| *s != BATCH).collect();
     let data = data::synthetic(program, &plan, &values)?;
     cx.engine.set_sizes(&beside);
@@ -185,9 +185,9 @@ pub(super) fn run<E: Engine>(cx: &mut RunCx<E>, args: &BenchArgs) -> Result<()> 
         let first = first.map_or_else(|| "unknown".to_owned(), |f| format!("{:.3} s", f.as_secs_f64()));
         let memory = memory.map_or_else(|| "unknown".to_owned(), |m| format!("{m:.1} MiB"));
         cx.console.results(&format!(
-            "{name} step, batch size {batch}, {threads} thread{}\nsamples/s   {median:.0} ({low:.0} to {high:.0})\n\
+            "{name} step, batch size {batch}, {}\nsamples/s   {median:.0} ({low:.0} to {high:.0})\n\
              CPU time    {:.3} ms a step\nfirst step  {first} after the start\npeak memory {memory}\n{}",
-            if threads == 1 { "" } else { "s" },
+            count(threads as u64, "thread"),
             costs[WINDOWS / 2] * 1e3,
             roofline.map_or_else(String::new, |r| r.text(fastest)),
         ));

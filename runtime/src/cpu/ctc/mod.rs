@@ -12,6 +12,7 @@ mod wide;
 use super::par::{Par, Shared, run_tasks};
 use super::{Io, KernelFault, Level, LibKernel, Scratch};
 use crate::dim::Dim;
+use crate::error::count;
 use crate::plan::CtcGeometry;
 use wide::{Row, ZERO};
 
@@ -88,8 +89,10 @@ impl Ctc {
         if steps < length + repeats {
             let why = if repeats == 0 { String::new() } else { format!(", {repeats} of them repeated,") };
             return Err(format!(
-                "{length} labels{why} need at least {} frames, but the output has {steps}",
-                length + repeats
+                "{}{why} {} at least {}, but the output has {steps}",
+                count(length as u64, "label"),
+                if length == 1 { "needs" } else { "need" },
+                count((length + repeats) as u64, "frame"),
             ));
         }
         Ok(Sample { scores, labels, steps })

@@ -18,11 +18,18 @@ pub(super) fn read(
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut builders: Vec<(String, Builder)> = Vec::new();
     let mut values = Vec::new();
-    let mut first = true;
+    let mut first: Option<u64> = None;
     for (number, line) in (1u64..).zip(text.lines()).filter(|(_, l)| !l.trim().is_empty()) {
         let object = object(line).map_err(|t| t.line(number))?;
-        if first {
-            first = false;
+        if let Some(first) = first {
+            let new = object.keys().find(|k| wants(k) && !builders.iter().any(|(name, _)| name == *k));
+            if let Some(key) = new {
+                return Err(Trouble::format(format!("lacks the key `{key}`, which line {number} has"))
+                    .line(first)
+                    .help("the first line names the sources; every line needs all of them"));
+            }
+        } else {
+            first = Some(number);
             names.extend(object.keys().take(MAX_NAMES).cloned());
             builders.extend(names.iter().filter(|n| wants(n)).map(|n| (n.clone(), Builder::default())));
         }
@@ -41,7 +48,7 @@ pub(super) fn read(
             })?;
         }
     }
-    if first {
+    if first.is_none() {
         return Err(Trouble::format("has no line").help("each line is an object: {\"name\": [1, 2, 3]}"));
     }
     found.extend(builders.into_iter().map(|(name, builder)| (name, Ok(builder.finish()))));

@@ -137,8 +137,10 @@ impl ArraySource {
             (Store::Numbers(_) | Store::Ragged { .. }, Store::Numbers(_) | Store::Ragged { .. }) => {}
             _ => return Err(clash(&self.shape, &other.shape)),
         }
+        // Samples without any element say nothing of the axes behind the first.
+        let blank = [self.shape == [0], other.shape == [0]];
         let fits = self.shape.len() == other.shape.len() && self.shape.get(1..) == other.shape.get(1..);
-        if !fits {
+        if !fits && blank == [false; 2] {
             return Err(clash(&self.shape, &other.shape));
         }
         if let (Store::Numbers(a), Store::Numbers(b)) = (&mut self.store, &other.store)
@@ -151,6 +153,9 @@ impl ArraySource {
             return Err(clash(&self.shape, &other.shape));
         }
         let (own, new) = (lengths(&self.store, &self.shape), lengths(&other.store, &other.shape));
+        if blank[0] {
+            self.shape.clone_from(&other.shape);
+        }
         let mut values = std::mem::replace(&mut self.store, Store::Numbers(Vec::new())).into_values();
         values.extend(other.store.into_values());
         let unit = self.shape.iter().skip(1).product();
@@ -378,8 +383,11 @@ fn make(
     // One number is a vector of one (kur-reference 3.1).
     let shape = if column.shape.is_empty() { vec![1] } else { column.shape };
     let unit = shape.iter().skip(1).product();
-    let variable = column.lengths.is_some();
-    let store = match column.lengths {
+    // Numbers alone would not tell how many samples without any there are.
+    let empty = || shape.contains(&0).then(|| vec![0; column.rows]);
+    let lengths = column.lengths.or_else(empty);
+    let variable = lengths.is_some();
+    let store = match lengths {
         Some(lengths) => Store::ragged(column.values, lengths.into_iter(), unit),
         None => Store::Numbers(column.values),
     };

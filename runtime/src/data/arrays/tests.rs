@@ -211,6 +211,7 @@ fn json_lines_are_read() {
     for (text, id, line, message) in [
         ("{\"x\": 1}\n{\"y\": 1}\n", "jsonl-format", Some(2), "lacks the key `x` of its first line"),
         ("{\"x\": 1}\n\n{\"x\": }\n", "jsonl-format", Some(3), "has a line that is no JSON: expected value, column 7"),
+        ("\n{\"z\": 1}\n{\"x\": 1, \"z\": 1}\n", "jsonl-format", Some(2), "lacks the key `x`, which line 3 has"),
         ("[1]\n", "jsonl-format", Some(1), "has a line that is no object"),
         ("\n \n", "jsonl-format", None, "has no line"),
         ("{\"x\": [1, [2]]}\n", "array-values", Some(1), "has lists of unequal length inside a sample (key `x`)"),
@@ -222,6 +223,37 @@ fn json_lines_are_read() {
         let error = read_named(&spec(file.clone()), ArrayFormat::JsonLines, &["x"], Depth::Values).expect_err(text);
         assert_eq!((error.id(), error.place().and_then(|p| p.line)), (id, line), "{error}");
         assert_eq!(error.message(), format!("`{file}` {message}"));
+    }
+}
+
+/// Samples that are all empty are still so many samples, and take on the shape of those they are stacked with.
+#[test]
+fn empty_samples_are_samples() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let file = dir.path().join(name).display().to_string();
+        std::fs::write(&file, text).expect("writes");
+        spec(file)
+    };
+    let empty = write("empty.jsonl", "{\"x\": []}\n{\"x\": []}\n");
+    let full = write("full.jsonl", "{\"x\": [[1, 2], [3, 4]]}\n");
+    let inputs = ["x".to_owned()];
+    let wanted = Wanted { inputs: &inputs, targets: &[], truth: Truth::Required };
+    for (files, shape, lengths) in [
+        (vec![&empty], vec![0], vec![0, 0]),
+        (vec![&empty, &empty], vec![0], vec![0; 4]),
+        (vec![&empty, &full], vec![2, 2], vec![0, 0, 2]),
+        (vec![&full, &empty], vec![2, 2], vec![2, 0, 0]),
+    ] {
+        let mut out = Vec::new();
+        for file in &files {
+            read(file, ArrayFormat::JsonLines, &wanted, Depth::Values, &mut out).expect("x");
+        }
+        let source = out.remove(0).into_source();
+        let Store::Ragged { starts, .. } = &source.store else { panic!("{:?}", source.store) };
+        let found: Vec<u64> = (0..starts.len() - 1).map(|r| source.length(r)).collect();
+        assert_eq!((source.shape.clone(), found), (shape, lengths), "{files:?}");
+        assert_eq!(source.is_blank(), !files.contains(&&full));
     }
 }
 
