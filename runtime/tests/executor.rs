@@ -49,6 +49,30 @@ fn a_forward_step_computes_the_layer_for_several_batch_sizes() {
 }
 
 #[test]
+fn steps_see_every_change_of_the_weights() {
+    let mut e = executor(2);
+    let check = |e: &mut Executor, what: &str| {
+        // Sizes at which the weights are read in panels, in blocks, and as they lie.
+        for batch in [1_usize, 3, 32, 300, 32, 1] {
+            let x = values(batch * INS, 3);
+            e.run(StepKind::Infer, batch as u64, &[&x], 0, 0).expect("runs");
+            let want = reference(e, &x);
+            for (g, w) in e.result(StepKind::Infer, 0).iter().zip(&want) {
+                assert!((f64::from(*g) - w).abs() < 1e-4 * w.abs().max(1.0), "{what}, {batch} samples: {g} {w}");
+            }
+        }
+    };
+    check(&mut e, "at first");
+    e.state_mut(0).iter_mut().for_each(|w| *w *= -3.0);
+    check(&mut e, "after a change from outside");
+    let (x, t) = (values(64 * INS, 1), values(64 * OUTS, 2));
+    e.run(StepKind::Train, 64, &[&x, &t], 9, 0).expect("runs");
+    check(&mut e, "after training");
+    e.init_state(7);
+    check(&mut e, "after a new start");
+}
+
+#[test]
 fn training_lowers_the_loss_with_the_same_bits_for_any_number_of_threads() {
     let (n, short) = (512, 100);
     let (x, t) = (values(n * INS, 1), values(n * OUTS, 2));
