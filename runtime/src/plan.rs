@@ -47,7 +47,7 @@ pub struct KernelInfo {
     pub name: String,
     /// Floating point operations of a call, for reports.
     pub flops: DimSum,
-    /// Its buffers, in the order of [`Launch::bufs`], for reports.
+    /// Its buffers, in the order of [`Launch::bufs`]: for reports, and to know which steps leave the state as it is.
     pub bufs: Vec<BufInfo>,
 }
 

@@ -6,8 +6,8 @@ use kur_runtime::abi::{KernelArgs, KernelFn};
 use kur_runtime::dim::{Dim, DimSum, SymbolTable};
 use kur_runtime::exec::CodeTable;
 use kur_runtime::plan::{
-    ArenaClass, Call, Init, InputRole, InputSlot, KernelInfo, Launch, LayerInfo, LibCall, Place, Plan, Program,
-    ResultRole, ResultSlot, StateRole, StateSpec,
+    ArenaClass, BufInfo, Call, Init, InputRole, InputSlot, KernelInfo, Launch, LayerInfo, LibCall, Place, Plan,
+    Program, ResultRole, ResultSlot, StateRole, StateSpec,
 };
 use kur_runtime::spec::{RunSpec, TrainWeights};
 
@@ -121,7 +121,13 @@ pub(crate) fn program() -> Program {
         offset: offset as u64,
     };
     let glorot = Init::GlorotUniform { fan_in: INS as u64, fan_out: OUTS as u64 };
-    let info = |name: &str| KernelInfo { name: name.to_owned(), flops: DimSum::default(), bufs: Vec::new() };
+    let info = |name: &str, bufs: &[(Dim, bool, bool)]| KernelInfo {
+        name: name.to_owned(),
+        flops: DimSum::default(),
+        bufs: bufs.iter().map(|(len, reads, writes)| BufInfo { len: *len, reads: *reads, writes: *writes }).collect(),
+    };
+    let (cells, weights) = (n.times(outs), Dim::from(INS * OUTS));
+    let (read, written, changed) = (|len| (len, true, false), |len| (len, false, true), |len| (len, true, true));
     Program {
         compiler: "test".to_owned(),
         symbols: SymbolTable::default(),
@@ -138,7 +144,12 @@ pub(crate) fn program() -> Program {
         }),
         test: None,
         infer: Plan { inputs: inputs[..1].to_vec(), results: vec![output], arena, launches: forward },
-        kernels: vec![info("bias_relu"), info("loss"), info("loss_grad"), info("update")],
+        kernels: vec![
+            info("bias_relu", &[changed(cells), read(outs)]),
+            info("loss", &[read(cells), read(cells), written(Dim::ONE)]),
+            info("loss_grad", &[read(cells), read(cells), written(cells)]),
+            info("update", &[changed(weights), read(weights), read(Dim::constant(2))]),
+        ],
         layers: vec![LayerInfo {
             name: "dense".to_owned(),
             kind: "dense".to_owned(),
