@@ -204,7 +204,8 @@ impl Bench {
         let scratch = kernel.scratch();
         let mut work = Aligned::new((scratch.shared + self.options.threads * scratch.local) / 4);
         let ptrs: Vec<*mut f32> = bufs.iter_mut().map(Aligned::ptr).collect();
-        let io = Io { bufs: &ptrs, scratch: work.ptr(), threads: self.options.threads };
+        let threads = self.options.threads;
+        let io = Io { bufs: &ptrs, scratch: work.ptr(), threads, packed: std::ptr::null() };
         let pool = RefCell::new(&mut self.pool);
         let par = |tasks: usize, task: &Task<'_>| pool.borrow_mut().parallel_for(tasks, task);
         // SAFETY: buffers and scratch are as long as the kernel asked for.

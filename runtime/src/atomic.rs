@@ -76,6 +76,7 @@ pub fn check(path: &Path) -> io::Result<()> {
         _ => {}
     }
     let temporary = temporary_name(&target);
+    let _unfinished = Unfinished::new(&temporary);
     File::create(&temporary)?;
     fs::remove_file(&temporary)
 }

@@ -266,11 +266,12 @@ impl<'a> Table<'a> {
     pub(super) fn warning(&self) -> Option<String> {
         let Odd { numbers, rows, first } = &self.odd;
         let (row, output, value) = first.as_ref()?;
-        let (are, shown) = (if *numbers == 1 { "is" } else { "are" }, if *numbers == 1 { "it is" } else { "they are" });
+        let are = if *numbers == 1 { "is" } else { "are" };
+        // Infinite scores still have a largest one, so classes may be there.
         let shown = match self.format {
-            Format::Csv => format!("; {shown} left empty"),
-            Format::JsonLines => format!("; {shown} null"),
-            Format::Npz => String::new(),
+            Format::Csv => "; no number is written for them",
+            Format::JsonLines => "; numbers are null there",
+            Format::Npz => "",
         };
         Some(format!(
             "{} in {} of {} {are} NaN or infinite; the first is {} in row {}, output `{output}`{shown}",

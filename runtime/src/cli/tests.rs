@@ -163,10 +163,10 @@ fn predictions_that_are_no_numbers_are_told() {
         "warning: 2 predicted numbers in 2 of 3 rows are NaN or infinite; the first is infinite in row 2, output `y`";
     let help = "\n  = help: `./model.bin evaluate` with the same data says which layer such numbers come from\n";
     let ran = bench.run(&["predict", "DIR/new.csv"]);
-    assert_eq!((ran.code, ran.err), (0, format!("{told}; they are left empty{help}")));
+    assert_eq!((ran.code, ran.err), (0, format!("{told}; no number is written for them{help}")));
     assert_eq!(ran.out.lines().skip(2).collect::<Vec<_>>(), ["\"\"", "\"\""], "a row for each sample");
     let ran = bench.run(&["predict", "DIR/new.csv", "--json"]);
-    assert_eq!((ran.code, ran.err), (0, format!("{told}; they are null{help}")));
+    assert_eq!((ran.code, ran.err), (0, format!("{told}; numbers are null there{help}")));
     assert_eq!(ran.out.matches("\"y\":null").count(), 2);
     let ran = bench.run(&["predict", "DIR/new.csv", "-o", "DIR/out.npz"]);
     assert!(ran.err.starts_with(&format!("{told}{help}Wrote 3 rows to `out.npz`")), "{}", ran.err);
@@ -175,7 +175,7 @@ fn predictions_that_are_no_numbers_are_told() {
     fs::write(bench.at("new.csv"), "a,b\n3e38,3e38\n").expect("write");
     let ran = bench.run(&["predict", "DIR/new.csv", "-o", "DIR/out.csv"]);
     let told = "warning: 1 predicted number in 1 of 1 row is NaN or infinite; the first is ";
-    assert!(ran.err.starts_with(told) && ran.err.contains("it is left empty"), "{}", ran.err);
+    assert!(ran.err.starts_with(told) && ran.err.contains("no number is written for them"), "{}", ran.err);
     assert!(ran.err.ends_with("Wrote 1 row to `out.csv` with the weights `w`.\n"), "{}", ran.err);
 }
 
@@ -340,5 +340,5 @@ fn class_outputs_vectors_and_left_out_rows() {
     table.rows_of(&[0, 1], &[&[f32::NAN, 0.5, 0.9, 0.1], &[1.0; 4]], &|_, _| vec![2], &mut text);
     assert_eq!(text, ",1.0,1.0\n,,\ncat,1.0,1.0\n");
     let told = "1 predicted number in 1 of 3 rows is NaN or infinite; the first is NaN in row 1, output `kind`";
-    assert_eq!(table.warning(), Some(format!("{told}; it is left empty")));
+    assert_eq!(table.warning(), Some(format!("{told}; no number is written for them")));
 }

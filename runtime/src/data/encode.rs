@@ -54,13 +54,18 @@ pub fn unheeded(raw: &RawSource, learned: &LearnedSource) -> Option<String> {
         Encoding::Classes { .. } => None,
     });
     let numbers: Vec<(f64, f64, f64)> = numbers.collect();
-    // A constant column is only shifted, to 0 by either scaling.
+    // A constant column is only shifted, to 0 by either scaling. Numbers that have mean 0 and deviation 1, or lie between 0
+    // and 1, stay as they are under one of them.
     #[expect(clippy::float_cmp, reason = "0, 1 and the mean itself are what was stored")]
     let was = match numbers.iter().find(|(_, divide, _)| *divide != 1.0) {
         Some((subtract, _, mean)) if subtract == mean => Normalize::Standard,
         Some(_) => Normalize::MinMax,
-        None if numbers.iter().all(|(subtract, ..)| *subtract == 0.0) => Normalize::None,
-        None => return None,
+        None if numbers.iter().any(|(subtract, ..)| *subtract != 0.0) => return None,
+        None => match raw.normalize {
+            Normalize::Standard if numbers.iter().all(|(_, _, mean)| *mean == 0.0) => return None,
+            Normalize::MinMax if numbers.iter().all(|(_, _, mean)| (0.0..=1.0).contains(mean)) => return None,
+            _ => Normalize::None,
+        },
     };
     (raw.normalize != Normalize::None && raw.normalize != was && !numbers.is_empty()).then(|| {
         format!(

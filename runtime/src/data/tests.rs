@@ -232,6 +232,19 @@ fn another_scaling_than_that_of_training_is_told() {
     }
 }
 
+#[test]
+fn scaling_that_changes_nothing_is_no_other_scaling() {
+    let case = Case::new(None);
+    let columns = [(Normalize::MinMax, "0,1,1\n1,0,2\n"), (Normalize::Standard, "-1,1,1\n1,-1,2\n")];
+    for (normalize, rows) in columns.into_iter().chain([(Normalize::Standard, "0,0,1\n0,0,2\n")]) {
+        let text = format!("a,b,y\n{rows}");
+        let spec = || CsvSpec { normalize, ..case.file(&text) };
+        let (_, learned) = case.load(spec(), Truth::Required, None).expect("data");
+        let (again, _) = case.load(spec(), Truth::Required, Some(&learned)).expect("data");
+        assert!(again.notes.is_empty(), "{text}: {:?}", again.notes);
+    }
+}
+
 /// What the supplier says holds for groups that say nothing else; a target is never scaled or invented that way.
 #[test]
 fn groups_follow_their_supplier() {

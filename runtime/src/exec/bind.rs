@@ -238,10 +238,7 @@ impl Executor {
                 }
                 Call::Lib(lib) => {
                     let what = |e: String| damaged(format!("launch {i} ({}): {e}", cpu::name(lib)));
-                    let refused = |e: CallError| match e {
-                        CallError::TooLarge => ExecError::TooLarge(key.step),
-                        CallError::Senseless(e) => what(e),
-                    };
+                    let refused = |e: CallError| ExecError::of_call(key.step, e, what);
                     let lens = cpu::buffer_lens(lib, &bound.syms).map_err(refused)?;
                     check_buffers(lib, &spans, &lens).map_err(what)?;
                     let kernel = cpu::prepare(lib, &bound.syms, self.level).map_err(refused)?;
@@ -250,7 +247,7 @@ impl Executor {
                     local = local.max(need.local.next_multiple_of(128));
                     let packed = match kernel.packing().filter(|_| !bound.updates) {
                         Some(p) if spans[p.operand].owner == Owner::State => {
-                            packed_place(&mut self.packed, spans[p.operand].offset, p)?
+                            packed_place(&mut self.packed, spans[p.operand].offset, p)
                         }
                         _ => None,
                     };
@@ -289,17 +286,18 @@ impl Executor {
     }
 }
 
-/// The place of an operand's packed form, made if there is none yet; absent if there is no room for more of them.
-fn packed_place(packed: &mut Vec<Packed>, offset: u64, packing: Packing) -> Result<Option<usize>, ExecError> {
+/// The place of an operand's packed form, made if there is none yet; absent if there is no room for more of them, without
+/// which steps are only slower.
+fn packed_place(packed: &mut Vec<Packed>, offset: u64, packing: Packing) -> Option<usize> {
     if let Some(i) = packed.iter().position(|p| p.offset == offset && p.packing == packing) {
-        return Ok(Some(i));
+        return Some(i);
     }
     let (bytes, taken) = (packing.floats * 4, packed.iter().map(|p| p.region.len()).sum::<usize>());
     if bytes.saturating_add(taken) > PACKED_BYTES {
-        return Ok(None);
+        return None;
     }
-    packed.push(Packed { offset, packing, region: map(bytes as u64)?, version: 0 });
-    Ok(Some(packed.len() - 1))
+    packed.push(Packed { offset, packing, region: map(bytes as u64).ok()?, asked: 0, version: 0 });
+    Some(packed.len() - 1)
 }
 
 /// Bytes that a prepared library kernel takes, about.

@@ -5,7 +5,7 @@ use std::fmt;
 use std::io;
 
 use super::StepKind;
-use crate::cpu::{KernelFault, LevelError};
+use crate::cpu::{CallError, KernelFault, LevelError};
 
 /// Why an executor could not be made, or a step could not run.
 #[derive(Debug)]
@@ -36,6 +36,16 @@ pub enum ExecError {
         /// The sample and what is wrong with it.
         fault: KernelFault,
     },
+}
+
+impl ExecError {
+    /// That a call of a step cannot be prepared; `damaged` says where the plan makes no sense.
+    pub(super) fn of_call(step: StepKind, e: CallError, damaged: impl FnOnce(String) -> ExecError) -> ExecError {
+        match e {
+            CallError::TooLarge => ExecError::TooLarge(step),
+            CallError::Senseless(what) => damaged(what),
+        }
+    }
 }
 
 impl fmt::Display for ExecError {

@@ -106,7 +106,9 @@ struct Packed {
     offset: u64,
     packing: Packing,
     region: Region,
-    /// The version of the state that it was packed from; 0 before that.
+    /// The version of the state for which it was last asked for, and that it was packed from; 0 before that. Packing takes
+    /// as long as a small batch gains by it, so it is done when it is asked for again.
+    asked: u64,
     version: u64,
 }
 
@@ -358,11 +360,14 @@ impl Executor {
                     kernel.check(&io).map_err(|fault| ExecError::Fault { layer: launch.layer, fault })?;
                     if let Some(packed) = packed.map(|i| &mut self.packed[i]) {
                         let place = packed.region.ptr().cast::<f32>();
-                        if packed.version != self.version {
+                        if packed.version != self.version && packed.asked == self.version {
                             kernel.pack(&par, &io, place);
                             packed.version = self.version;
                         }
-                        io.packed = place;
+                        if packed.version == self.version {
+                            io.packed = place;
+                        }
+                        packed.asked = self.version;
                     }
                     kernel.run(&par, &io);
                 }

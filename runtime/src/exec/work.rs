@@ -83,10 +83,7 @@ pub fn usual_sizes(program: &Program, step: StepKind, batch: u64) -> Vec<(Sym, u
 pub fn step_work(program: &Program, step: StepKind, values: &[u64]) -> Result<Option<StepWork>, ExecError> {
     let Some(plan) = plan_of(program, step) else { return Ok(None) };
     let damaged = |what: String| ExecError::Plan(format!("{step} step: {what}"));
-    let refused = |e: CallError| match e {
-        CallError::TooLarge => ExecError::TooLarge(step),
-        CallError::Senseless(what) => damaged(what),
-    };
+    let refused = |e: CallError| ExecError::of_call(step, e, damaged);
     let mut places = Vec::new();
     let mut launches = Vec::with_capacity(plan.launches.len());
     for launch in &plan.launches {

@@ -1,6 +1,6 @@
 //! Positive numbers of any size, side by side. In: f64 arrays. Out: m·2ᵉ with m in [1, 2) and a whole e, both f64, e being
-//! [`ZERO`] or below for 0. Invariants: functions have no branches, so loops over them become vectors; nothing is fused and
-//! nothing comes from a library, so every level gives the same bits.
+//! [`ZERO`] or below for 0. Invariants: functions of rows have no branches, so loops over them become vectors; nothing in them
+//! is fused or comes from a library, so every level gives the same bits.
 //!
 //! Probabilities of long sequences leave the range of f64, and logarithms, which would keep them in it, cost two
 //! exponentials and a logarithm for each sum. Here a sum is a shift, two additions and a look at the exponent.
@@ -109,7 +109,8 @@ impl<'a> Row<'a> {
     }
 }
 
-/// `out[s] = a[s + 2] · b[s] / (factor[s] · whole)`, in the range of f64.
+/// `out[s] = a[s + 2] · b[s] / (factor[s] · whole)`, which is at most 1. Where exponents are so large that they have lost
+/// their last digits, it may come out as 1.
 #[inline(always)]
 pub(super) fn shares(a: &Row<'_>, b: &Row<'_>, factor: &Row<'_>, whole: (f64, f64), out: &mut [f64]) {
     let n = out.len();
@@ -117,7 +118,9 @@ pub(super) fn shares(a: &Row<'_>, b: &Row<'_>, factor: &Row<'_>, whole: (f64, f6
     let (bm, be) = (&b.m[..n], &b.e[..n]);
     let (fm, fe) = (&factor.m[..n], &factor.e[..n]);
     for s in 0..n {
-        out[s] = am[s] * bm[s] / (fm[s] * whole.0) * power(ae[s] + be[s] - fe[s] - whole.1);
+        let e = ae[s] + be[s] - fe[s] - whole.1;
+        let share = am[s] * bm[s] / (fm[s] * whole.0) * power(if e < 2.0 { e } else { 2.0 });
+        out[s] = if share < 1.0 { share } else { 1.0 };
     }
 }
 

@@ -346,21 +346,21 @@ pub(crate) unsafe fn flat_packed(
     }
 }
 
-/// The product of a row with at most two vectors of columns; see [`flat`].
+/// The product of a row with at most two vectors of columns, `n` in the result, of `k` inner indices that are as far apart
+/// as the right matrix says; see [`flat`].
 unsafe fn narrow_row(
     ker: &Kernels,
     row: *const f32,
     right: (*const f32, usize),
     out: &Out,
     n: Range<usize>,
-    k: Range<usize>,
+    k: usize,
     transposed: bool,
 ) {
     let mut sums = [0f32; MAX_COLS / 4];
     // SAFETY: the row and the columns are inside the matrices, and the bias has a float for each result.
     unsafe {
-        let (a, b) = (row.add(k.start), right.0.add(k.start * right.1 + n.start));
-        ker.row[usize::from(n.len() > ker.w)](a, b, right.1, k.len(), n.len(), sums.as_mut_ptr());
+        ker.row[usize::from(n.len() > ker.w)](row, right.0, right.1, k, n.len(), sums.as_mut_ptr());
         for (j, sum) in n.zip(&sums) {
             let sum = if out.bias.is_null() { *sum } else { *sum + *out.bias.add(if transposed { 0 } else { j }) };
             *out.ptr.add(j) = if out.relu && sum < 0.0 { 0.0 } else { sum };
@@ -387,7 +387,7 @@ pub(crate) unsafe fn flat(
 ) {
     if m == 1 && left.ks == 1 && n.len() <= 2 * ker.w {
         // SAFETY: handed on to the caller.
-        unsafe { narrow_row(ker, left.ptr, (right.ptr, right.n), out, n, k, transposed) };
+        unsafe { narrow_row(ker, left.ptr.add(k.start), right.at(k.start, n.start), out, n, k.len(), transposed) };
         return;
     }
     let mut staging = [0f32; MAX_MR * MAX_COLS];

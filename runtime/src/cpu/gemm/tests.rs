@@ -114,6 +114,15 @@ fn one_long_side() {
 }
 
 #[test]
+fn one_row_in_pieces_whose_last_is_narrow() {
+    for (n, k) in [(264, 8192), (257, 8192), (1025, 2048), (516, 4096), (68, 30_000)] {
+        for ta in [false, true] {
+            check(Problem { batch: 1, m: 1, n, k, ta, tb: false }, true, false);
+        }
+    }
+}
+
+#[test]
 fn several_blocks_and_chunks() {
     for (m, n, k) in [(300, 1100, 350), (60, 60, 3000), (400, 70, 1500), (30, 70, 1024), (1024, 800, 20)] {
         all_orders(1, m, n, k);

@@ -55,10 +55,10 @@ impl LibKernel for Forwards {
     }
 
     fn packing(&self) -> Option<Packing> {
-        let Rnn { n, u, gates, .. } = self.rnn;
+        let Rnn { n, t, u, gates, .. } = self.rnn;
         let layout = PackLayout::Recurrent([u, gates * u, self.gates.width(), self.candidate.width()]);
         // With more rows, packing costs less than 2 % of a few steps.
-        (n <= ROWS).then_some(Packing { operand: 1, floats: self.packed(), layout })
+        (n <= ROWS && t > 1).then_some(Packing { operand: 1, floats: self.packed(), layout })
     }
 
     unsafe fn pack(&self, par: &Par<'_>, io: &Io<'_>, to: *mut f32) {
