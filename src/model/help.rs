@@ -68,7 +68,11 @@ pub fn help(topic: &str) -> Option<String> {
         "metrics" => metrics(),
         "optimizers" => optimizers(),
         "suppliers" => suppliers(),
-        word => one(word).or_else(|| key_page(word))?,
+        word => match (one(word), key_page(word)) {
+            // Some words are a layer or a supplier, and a key elsewhere.
+            (Some(page), Some(key)) => format!("{}\n\n#{key}", page.trim_end()),
+            (page, key) => page.or(key)?,
+        },
     })
 }
 
@@ -378,6 +382,7 @@ mod tests {
             ("regularizer", "key of every layer:\n\n- `regularizer`: penalty on its kernels"),
             ("regularizer", "  - `l2`: factor of the sum of squares"),
             ("schedule", "key of `optimizer` of `train`:"),
+            ("merge", "## merge\n\nkey of `recurrent`:"),
             ("schedule", "  - `patience`: "),
             ("provider", "key of `train`, `validate`, `test`, `evaluate`:"),
             ("csv", "- `normalize`: scaling of the inputs"),
