@@ -140,7 +140,7 @@ pub trait LibKernel: Send + Sync {
     /// Packs the operand of [`LibKernel::packing`] to `to`, for [`Io::packed`].
     ///
     /// # Safety
-    /// As [`LibKernel::run`], for the operand alone; `to` is on a cache line and has as many floats as the packing says.
+    /// As [`LibKernel::run`], for the operand alone; `to` has as many floats as the packing says.
     unsafe fn pack(&self, _par: &Par<'_>, _io: &Io<'_>, _to: *mut f32) {}
 
     /// Runs the call. `par` decides who runs its tasks, and when it has several regions of them, each starts when the one
